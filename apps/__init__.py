@@ -1,0 +1,1 @@
+"""Lockkeeper's apps, cut by the nouns people use; imports between them point one way."""

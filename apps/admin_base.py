@@ -1,0 +1,159 @@
+"""What the admin pages of all apps have in common: who sees what, and what nobody may change."""
+
+import json
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.contrib.admin import RelatedOnlyFieldListFilter
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin, TabularInline
+from unfold.dataclasses import ActionDialog
+from unfold.forms import BaseDialogForm
+from unfold.widgets import UnfoldAdminTextareaWidget
+
+from apps.errors import DomainError
+
+# How each state looks in lists: unfold's label colours by value, of all models at once.
+COLOURS = {
+    "success": ("succeeded", "SUCCEEDED", "Succeeded", "pass", "overridden", "approved"),
+    "danger": ("failed", "FAILED", "Failed", "FAULT", "ERROR", "blocked", "rejected", "errored", "TIMED_OUT"),
+    "warning": ("inconclusive", "waiting_human", "waiting_time", "waiting_evidence", "INCOMPLETE", "STOPPED"),
+    "info": ("pending", "deploying", "verifying", "intended", "requested", "running", "IN_PROGRESS"),
+}
+LABELS = {value: colour for colour, values in COLOURS.items() for value in values}
+
+
+def pretty(value: Any) -> SafeString:
+    """JSON as people read it."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    return format_html('<pre class="whitespace-pre-wrap break-all text-xs font-mono">{}</pre>', text)
+
+
+def only(path: str) -> tuple[str, type[RelatedOnlyFieldListFilter]]:
+    """A filter by a related row that offers only those which this user's rows have."""
+    return path, RelatedOnlyFieldListFilter
+
+
+class MemberAdmin(ModelAdmin):
+    """Shows staff what belongs to their services, without Django's permissions being granted by hand.
+
+    Changing needs Django's own permissions still, so in effect a superuser, unless a subclass says more.
+    """
+
+    # The lookup from the model to its service's id, such as "environment__service"; "pk" is the service.
+    service_path = "service"
+    # Columns too large for a list, left out of its query only.
+    list_defer: tuple[str, ...] = ()
+    list_per_page = 50
+    # No second count over the whole table.
+    show_full_result_count = False
+    compressed_fields = True
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        queryset = super().get_queryset(request)
+        match = request.resolver_match
+        if self.list_defer and match and (match.url_name or "").endswith("_changelist"):
+            queryset = queryset.defer(*self.list_defer)
+        if request.user.is_superuser:
+            return queryset
+        return self.visible(queryset, request.user).distinct()
+
+    def visible(self, queryset: QuerySet[Any], user: Any) -> QuerySet[Any]:
+        """The rows that a member of staff who is no superuser sees."""
+        return queryset.filter(**{f"{self.service_path}__in": user.memberships.values("service")})
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return request.user.is_active and request.user.is_staff
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        # Rows come from get_queryset, so whichever there is may be seen.
+        return request.user.is_active and request.user.is_staff
+
+
+class ReadOnlyAdmin(MemberAdmin):
+    """History: to be looked at, and never added, changed or deleted here."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+class ReadOnlyInline(TabularInline):
+    """Rows of history below what they belong to."""
+
+    extra = 0
+    can_delete = False
+    show_change_link = False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return self.fields
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return request.user.is_active and request.user.is_staff
+
+
+class RefusalsAsMessages(ModelAdmin):
+    """Saves through services; what a service refuses becomes a message, with nothing written."""
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        try:
+            # Django opens the transaction inside of this, so a refusal has rolled it back.
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except DomainError as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return redirect(request.get_full_path())
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> Any:
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except DomainError as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return redirect(request.get_full_path())
+
+
+class CommentForm(BaseDialogForm):
+    """A dialog with room for a word."""
+
+    comment = forms.CharField(required=False, max_length=2000, widget=UnfoldAdminTextareaWidget)
+
+
+def dialog(
+    title: str, description: str, submit: str, form_class: type[BaseDialogForm] = BaseDialogForm
+) -> ActionDialog:
+    """A question before an action. Without it unfold's buttons would be links, which change state by GET."""
+    return ActionDialog(title=title, description=description, form_class=form_class, form_submit_text=submit)
+
+
+def back_to(model_admin: ModelAdmin, object_id: object) -> HttpResponse:
+    """To an object's page, after a dialog; htmx follows this header, and would fill the dialog by a 302."""
+    opts = model_admin.model._meta
+    path = reverse(
+        f"{model_admin.admin_site.name}:{opts.app_label}_{opts.model_name}_change", args=[object_id]
+    )
+    return HttpResponse(headers={"HX-Redirect": path})

@@ -1,0 +1,100 @@
+"""What the endpoints of all apps have in common."""
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, ClassVar
+
+from django.db.models import QuerySet
+from django.http import HttpResponseBase
+from django.utils.cache import get_conditional_response
+from django.utils.http import quote_etag
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Input in which an unknown field is an error: a misspelt name must not be silently ignored."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping) and (unknown := data.keys() - self.fields.keys()):
+            known = ", ".join(self.fields) or "no field"
+            raise serializers.ValidationError(
+                {str(name): [f"Unknown field. This request knows {known}."] for name in sorted(unknown)}
+            )
+        return super().to_internal_value(data)
+
+
+class Representation(serializers.Serializer[Any]):
+    """Output, built by hand from a row of a ``.values()`` query. The fields declare it for OpenAPI.
+
+    Models, and DRF's own conversion field by field, cost several times as much for a page of 50.
+    tests/backend/test_api_schema.py checks that fields and answers agree.
+    """
+
+    # What it needs of a row, for ``.values()``.
+    columns: ClassVar[tuple[str, ...]] = ()
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        # Each class builds its own; DRF's would convert field by field, and nobody would notice.
+        raise NotImplementedError
+
+
+def below(
+    rows: Sequence[dict[str, Any]], name: str, children: QuerySet[Any, Any], parent: str
+) -> list[dict[str, Any]]:
+    """Give each row its ``children`` as a list under ``name``, by one query; return all of them.
+
+    ``parent`` is the children's column that holds the row's id, and must be among their values.
+    """
+    by_id: dict[Any, list[dict[str, Any]]] = {row["id"]: row.setdefault(name, []) for row in rows}
+    found = list(children.filter(**{f"{parent}__in": by_id})) if by_id else []
+    for child in found:
+        by_id[child[parent]].append(child)
+    return found
+
+
+class RowsMixin(GenericViewSet[Any]):
+    """A view set of rows instead of models; ``nest`` brings what hangs below them."""
+
+    def nest(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Add to each row what has rows of its own, with a fixed number of queries."""
+
+    def get_queryset(self) -> Any:
+        representation: Any = self.get_serializer_class()
+        return super().get_queryset().values(*representation.columns)
+
+    def paginate_queryset(self, queryset: Any) -> Any:
+        page: Any = super().paginate_queryset(queryset)
+        self.nest(page or [])
+        return page
+
+    def get_object(self) -> Any:
+        row = super().get_object()
+        self.nest([row])
+        return row
+
+
+class Polled:
+    """A view set's ``retrieve`` for things that clients wait for: ETag, 304 and Retry-After.
+
+    The ETag is a hash of the representation, so it changes exactly when the answer does.
+    """
+
+    def retry_after(self, row: dict[str, Any]) -> int | None:
+        """In how many seconds it is worth asking again; None when it is final."""
+        # Only the view set knows; a default would have clients poll for ever, or not at all.
+        raise NotImplementedError
+
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        row: dict[str, Any] = self.get_object()  # type: ignore[attr-defined]  # from GenericAPIView
+        data = self.get_serializer(row).data  # type: ignore[attr-defined]  # likewise
+        renderer: Any = self.get_renderers()[0]  # type: ignore[attr-defined]  # likewise
+        etag = quote_etag(blake2b(renderer.render(data), digest_size=16).hexdigest())
+        full = Response(data)
+        response = get_conditional_response(request._request, etag=etag, response=full) or full
+        response["ETag"] = etag
+        if seconds := self.retry_after(row):
+            response["Retry-After"] = str(seconds)
+        return response

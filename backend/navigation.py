@@ -1,0 +1,63 @@
+"""The admin's sidebar."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse_lazy
+
+
+def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
+    """Groups of pages in the order in which a release meets them; users are for superusers."""
+    return [
+        {
+            "items": [
+                {"title": "Overview", "icon": "water_lock", "link": reverse_lazy("admin:index")},
+            ],
+        },
+        _group(
+            "Delivery",
+            ("Promotions", "upgrade", "promotions_promotion"),
+            ("Releases", "package_2", "releases_release"),
+            ("Builds", "construction", "builds_build"),
+            ("Deployments", "rocket_launch", "deployments_deployment"),
+        ),
+        _group(
+            "Gates",
+            ("Decisions", "gavel", "gates_decision"),
+            ("Approvals", "thumbs_up_down", "promotions_approval"),
+            ("Policies", "rule", "gates_policy"),
+        ),
+        _group(
+            "Evidence",
+            ("Reports", "lab_profile", "builds_report"),
+            ("What did not pass", "bug_report", "builds_testresult"),
+            ("Test cases", "checklist", "builds_testcase"),
+            ("Raw files", "draft", "builds_reportfile"),
+        ),
+        _group(
+            "Hosts",
+            ("What ran where", "history", "deployments_occupancy"),
+            ("Targets", "dns", "deployments_target"),
+            ("Lifecycle events", "event_list", "deployments_hookevent"),
+        ),
+        _group(
+            "Administration",
+            ("Ledger", "book_2", "ledger_entry"),
+            ("Services", "deployed_code", "catalog_service"),
+            ("Environments", "lan", "catalog_environment"),
+            ("Memberships", "group", "catalog_membership"),
+            ("Tokens", "key", "access_token"),
+            *([("Users", "person", "access_user")] if getattr(request.user, "is_superuser", False) else []),
+        ),
+    ]
+
+
+def _group(title: str, *pages: tuple[str, str, str]) -> dict[str, Any]:
+    return {
+        "title": title,
+        "separator": True,
+        "items": [
+            {"title": name, "icon": icon, "link": reverse_lazy(f"admin:{model}_changelist")}
+            for name, icon, model in pages
+        ],
+    }
