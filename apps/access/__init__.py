@@ -1,0 +1,1 @@
+"""Who may sign in: people, service accounts and their tokens."""

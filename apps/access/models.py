@@ -1,0 +1,79 @@
+"""People, service accounts, and the tokens that programs carry."""
+
+import hashlib
+import secrets
+from datetime import datetime
+
+from django.contrib.auth.models import AbstractUser
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+
+class User(AbstractUser):
+    """Someone who acts: a person, or a service account that only holds tokens."""
+
+    class Kind(models.TextChoices):
+        PERSON = "person"
+        SERVICE = "service", "service account"
+
+    kind = models.CharField(max_length=10, choices=Kind, default=Kind.PERSON)
+
+    class Meta(AbstractUser.Meta):
+        constraints = [
+            models.CheckConstraint(condition=Q(kind__in=["person", "service"]), name="user_kind_known")
+        ]
+
+
+class Scope(models.TextChoices):
+    """What a token may be used for; its user's roles limit it further."""
+
+    READ = "read"
+    CI = "ci", "register builds, ask for promotions"
+    APPROVE = "approve", "approve and reject"
+    OPERATE = "operate", "cancel what others asked for"
+
+
+class TokenQuerySet(models.QuerySet["Token"]):
+    def usable(self, at: datetime | None = None) -> "TokenQuerySet":
+        """Tokens that are neither revoked nor expired, of users that are active."""
+        at = at or timezone.now()
+        return self.filter(Q(expires_at__gt=at) | Q(expires_at=None), revoked_at=None, user__is_active=True)
+
+
+class Token(models.Model):
+    """A bearer token: only the SHA-256 of its secret is kept; the secret is shown once."""
+
+    PREFIX = "lk_"
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="tokens")
+    name = models.CharField(max_length=100)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    hint = models.CharField(
+        max_length=12, editable=False, help_text="The first characters, to tell tokens apart."
+    )
+    scopes = ArrayField(models.CharField(max_length=10, choices=Scope), default=list)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = TokenQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [models.UniqueConstraint(fields=["user", "name"], name="token_name_once_per_user")]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.hint}…)"
+
+    @classmethod
+    def make_secret(cls) -> str:
+        """A new random secret of 256 bits, with a prefix that secret scanners can find."""
+        return cls.PREFIX + secrets.token_urlsafe(32)
+
+    @staticmethod
+    def digest_of(secret: str) -> str:
+        """What is stored of a secret. It is random, so a plain hash is enough (no salt, no stretching)."""
+        return hashlib.sha256(secret.encode()).hexdigest()
