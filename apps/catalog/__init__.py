@@ -1,0 +1,1 @@
+"""What ships, where it may go, and who works on it."""

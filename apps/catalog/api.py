@@ -1,0 +1,86 @@
+"""Services and environments at the REST API: reading only."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import django_filters
+from rest_framework import serializers, viewsets
+
+from apps.api import Representation, RowsMixin, below
+from apps.catalog.models import Environment, Service, Upstream
+from apps.catalog.visibility import VisibleMixin
+
+
+class ServiceSerializer(Representation):
+    id = serializers.IntegerField()
+    slug = serializers.SlugField()
+    name = serializers.CharField()
+    repository = serializers.CharField()
+    bucket = serializers.CharField()
+    codebuild_project = serializers.CharField()
+    created_at = serializers.DateTimeField()
+
+    columns = ("id", "slug", "name", "repository", "bucket", "codebuild_project", "created_at")
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return row
+
+
+class EnvironmentSerializer(Representation):
+    id = serializers.IntegerField()
+    service = serializers.SlugField()
+    slug = serializers.SlugField()
+    position = serializers.IntegerField()
+    application = serializers.CharField()
+    deployment_group = serializers.CharField()
+    upstreams = serializers.ListField(child=serializers.SlugField())
+    upstream_mode = serializers.ChoiceField(Environment.UpstreamMode.choices)
+
+    columns = (
+        "id",
+        "service__slug",
+        "slug",
+        "position",
+        "application",
+        "deployment_group",
+        "upstream_mode",
+    )
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "id": row["id"],
+            "service": row["service__slug"],
+            "slug": row["slug"],
+            "position": row["position"],
+            "application": row["application"],
+            "deployment_group": row["deployment_group"],
+            "upstreams": [edge["source__slug"] for edge in row["edges"]],
+            "upstream_mode": row["upstream_mode"],
+        }
+
+
+class EnvironmentFilter(django_filters.FilterSet):
+    service = django_filters.CharFilter("service__slug", help_text="A service's slug.")
+    slug = django_filters.CharFilter("slug")
+
+
+class ServiceViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet):
+    """What ships."""
+
+    queryset = Service.objects.all()
+    serializer_class = ServiceSerializer
+    service_path = ""
+    lookup_field = "slug"
+
+
+class EnvironmentViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet):
+    """Where a service runs, and what it is promoted from."""
+
+    queryset = Environment.objects.all()
+    serializer_class = EnvironmentSerializer
+    service_path = "service"
+    filterset_class = EnvironmentFilter
+
+    def nest(self, rows: Sequence[dict[str, Any]]) -> None:
+        edges = Upstream.objects.order_by("source__position", "source__slug")
+        below(rows, "edges", edges.values("environment", "source__slug"), "environment")

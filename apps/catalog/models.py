@@ -1,0 +1,115 @@
+"""Services, their environments, and who may do what with them."""
+
+from django.conf import settings
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+slug = RegexValidator(
+    r"^[a-z][a-z0-9-]*$", "Use lower-case letters, digits and hyphens, beginning with a letter."
+)
+
+
+class ServiceQuerySet(models.QuerySet["Service"]):
+    def visible_to(self, user) -> "ServiceQuerySet":
+        """Services of which the user is a member; superusers see all."""
+        if user.is_superuser:
+            return self
+        return self.filter(pk__in=Membership.objects.filter(user=user).values("service"))
+
+
+class Service(models.Model):
+    """Something that ships."""
+
+    slug = models.CharField(max_length=60, unique=True, validators=[slug])
+    name = models.CharField(max_length=100)
+    repository = models.CharField(max_length=300, blank=True, help_text="Where its source is, for people.")
+    bucket = models.CharField(max_length=63, help_text="The S3 bucket of its bundles and raw reports.")
+    codebuild_project = models.CharField(max_length=255, unique=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = ServiceQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["slug"]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class Environment(models.Model):
+    """Where a service runs: one CodeDeploy deployment group."""
+
+    class UpstreamMode(models.TextChoices):
+        ALL = "all", "all upstreams"
+        ANY = "any", "any upstream"
+
+    service = models.ForeignKey(Service, on_delete=models.PROTECT, related_name="environments")
+    slug = models.CharField(max_length=60, validators=[slug])
+    position = models.PositiveSmallIntegerField(default=0, help_text="Order on pages; lower comes first.")
+    application = models.CharField(max_length=100, help_text="CodeDeploy application.")
+    deployment_group = models.CharField(max_length=100, help_text="CodeDeploy deployment group.")
+    upstreams = models.ManyToManyField(
+        "self", symmetrical=False, blank=True, related_name="downstreams", through="Upstream"
+    )
+    upstream_mode = models.CharField(max_length=3, choices=UpstreamMode, default=UpstreamMode.ALL)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["service", "position", "slug"]
+        constraints = [
+            models.UniqueConstraint(fields=["service", "slug"], name="environment_once_per_service"),
+            models.UniqueConstraint(
+                fields=["application", "deployment_group"], name="environment_one_per_group"
+            ),
+            models.CheckConstraint(
+                condition=Q(upstream_mode__in=["all", "any"]), name="environment_upstream_mode_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class Upstream(models.Model):
+    """An edge of the promotion graph: ``environment`` is promoted from ``source``."""
+
+    environment = models.ForeignKey(Environment, on_delete=models.CASCADE, related_name="+")
+    source = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="+")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["environment", "source"], name="upstream_once"),
+            models.CheckConstraint(condition=~Q(environment=F("source")), name="upstream_not_itself"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.source_id} → {self.environment_id}"
+
+
+class Membership(models.Model):
+    """A role of a user in a service; somebody may hold several."""
+
+    class Role(models.TextChoices):
+        VIEWER = "viewer"
+        DEVELOPER = "developer"
+        APPROVER = "approver"
+        OPERATOR = "operator"
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
+    service = models.ForeignKey(Service, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role)
+
+    class Meta:
+        ordering = ["service", "user", "role"]
+        constraints = [
+            models.UniqueConstraint(fields=["user", "service", "role"], name="membership_once"),
+            models.CheckConstraint(
+                condition=Q(role__in=["viewer", "developer", "approver", "operator"]),
+                name="membership_role_known",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} is {self.role} of {self.service}"

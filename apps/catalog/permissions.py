@@ -1,0 +1,31 @@
+"""Who may do what with a service."""
+
+from collections.abc import Collection
+
+from apps.access.models import User
+from apps.catalog.models import Membership, Service
+from apps.errors import Forbidden, NotFound
+
+Role = Membership.Role
+# Who moves releases: registers builds, asks for promotions, cancels them.
+MOVERS = frozenset({Role.DEVELOPER, Role.OPERATOR})
+
+
+def roles_of(*, user: User, service: Service) -> set[str]:
+    """The roles that an active user holds in a service; a superuser gets none by being one."""
+    if not user.is_active:
+        return set()
+    return set(Membership.objects.filter(user=user, service=service).values_list("role", flat=True))
+
+
+def require_role(*, user: User, service: Service, roles: Collection[str]) -> None:
+    """Raise Forbidden unless the user holds one of ``roles``; NotFound to a stranger. Superusers pass."""
+    if user.is_active and user.is_superuser:
+        return
+    held = roles_of(user=user, service=service)
+    if not held:
+        # To a stranger the service does not exist.
+        raise NotFound(f"There is no service {service.slug!r} that {user.username} can see.")
+    if not held & set(roles):
+        wanted = " or ".join(sorted(str(role) for role in roles))
+        raise Forbidden(f"{user.username} must be {wanted} of {service.slug} for this.")
