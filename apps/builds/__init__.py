@@ -1,0 +1,1 @@
+"""Builds, their test reports and test cases."""

@@ -1,0 +1,177 @@
+"""Builds and their evidence: reading only."""
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html
+from unfold.decorators import display
+
+from apps.admin_base import LABELS, ReadOnlyAdmin, ReadOnlyInline, only, pretty
+from apps.builds.models import Build, Report, ReportFile, TestCase, TestResult
+
+
+class ReportInline(ReadOnlyInline):
+    model = Report
+    fields = ("name", "status", "passed", "failed", "errors", "skipped", "unknown", "problem")
+    show_change_link = True
+
+
+class TestResultInline(ReadOnlyInline):
+    __test__ = False
+
+    model = TestResult
+    fields = ("case", "status", "message")
+    verbose_name_plural = "test cases that did not pass"
+    per_page = 50
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[TestResult]:
+        return super().get_queryset(request).select_related("case")
+
+
+class ReportFileInline(ReadOnlyInline):
+    model = ReportFile
+    fields = ("key", "version", "size", "sha256")
+
+
+@admin.register(Build)
+class BuildAdmin(ReadOnlyAdmin):
+    list_display = (
+        "__str__",
+        "service",
+        "show_status",
+        "show_commit",
+        "started_at",
+        "finished_at",
+        "problem",
+    )
+    list_filter = (only("service"), "status")
+    list_select_related = ("service",)
+    search_fields = ("=codebuild_id", "commit__startswith")
+    fields = (
+        "service",
+        "codebuild_id",
+        "number",
+        "status",
+        "commit",
+        "source_version",
+        "problem",
+        "show_deviations",
+        "show_exports",
+        "show_log",
+        "requested_by",
+        "started_at",
+        "finished_at",
+        "created_at",
+        "collected_at",
+    )
+    inlines = (ReportInline,)
+
+    @display(description="status", label=LABELS, ordering="status")
+    def show_status(self, build: Build) -> str:
+        return build.status
+
+    @display(description="commit", ordering="commit")
+    def show_commit(self, build: Build) -> str:
+        return build.commit[:12]
+
+    @display(description="deviations from its project")
+    def show_deviations(self, build: Build) -> str:
+        if build.deviations is None:
+            return "not checked yet"
+        return "\n".join(map(str, build.deviations)) or "none: it ran as its project defines it"
+
+    @display(description="exported variables")
+    def show_exports(self, build: Build) -> str:
+        return pretty(build.exports)
+
+    @display(description="log")
+    def show_log(self, build: Build) -> str:
+        if not build.log_url.startswith(("https://", "http://")):
+            return build.log_url or "-"
+        return format_html('<a class="text-link" href="{0}" rel="noreferrer">{0}</a>', build.log_url)
+
+
+@admin.register(Report)
+class ReportAdmin(ReadOnlyAdmin):
+    service_path = "build__service"
+    list_display = (
+        "name",
+        "build",
+        "status",
+        "passed",
+        "failed",
+        "errors",
+        "skipped",
+        "is_complete",
+        "problem",
+    )
+    list_filter = (only("build__service"),)
+    list_select_related = ("build",)
+    ordering = ("-id",)
+    search_fields = ("=name", "=status", "=build__codebuild_id")
+    fields = (
+        "build",
+        "name",
+        "type",
+        "status",
+        "is_complete",
+        "problem",
+        "show_outcomes",
+        "declared",
+        "returned",
+        "parsed",
+        "truncated",
+        "show_duration",
+        "arn",
+    )
+    inlines = (TestResultInline, ReportFileInline)
+
+    @display(description="outcomes")
+    def show_outcomes(self, report: Report) -> str:
+        outcomes = ("passed", "failed", "errors", "skipped", "unknown")
+        return ", ".join(f"{getattr(report, name)} {name}" for name in outcomes)
+
+    @display(description="duration")
+    def show_duration(self, report: Report) -> str:
+        return f"{report.duration_ns / 1e9:.1f} s"
+
+    @display(description="complete", boolean=True)
+    def is_complete(self, report: Report) -> bool:
+        return report.complete
+
+
+@admin.register(ReportFile)
+class ReportFileAdmin(ReadOnlyAdmin):
+    service_path = "report__build__service"
+    list_display = ("key", "report", "bucket", "size", "sha256")
+    list_select_related = ("report",)
+    ordering = ("-id",)
+
+
+@admin.register(TestCase)
+class TestCaseAdmin(ReadOnlyAdmin):
+    __test__ = False
+
+    list_display = ("__str__", "service", "group", "suite")
+    list_filter = (only("service"),)
+    list_select_related = ("service",)
+    search_fields = ("name", "class_name")
+
+
+@admin.register(TestResult)
+class TestResultAdmin(ReadOnlyAdmin):
+    __test__ = False
+
+    service_path = "report__build__service"
+    list_display = ("case", "show_status", "report", "show_build")
+    list_filter = ("status", only("report__build__service"))
+    list_select_related = ("case", "report__build")
+    ordering = ("-id",)
+
+    @display(description="status", label=LABELS | {"FAILED": "danger", "SKIPPED": "info"}, ordering="status")
+    def show_status(self, result: TestResult) -> str:
+        return result.status
+
+    @display(description="build")
+    def show_build(self, result: TestResult) -> str:
+        return str(result.report.build)

@@ -1,0 +1,192 @@
+"""Builds as CodeBuild ran them, and the evidence that they left."""
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from apps.catalog.models import Service
+from apps.leases import Leasable
+
+
+class BuildQuerySet(models.QuerySet["Build"]):
+    def uncollected(self) -> "BuildQuerySet":
+        """Builds whose evidence the server has not read to the end."""
+        return self.filter(collected_at=None)
+
+
+class Build(Leasable):
+    """One CodeBuild run of one commit."""
+
+    class Status(models.TextChoices):
+        IN_PROGRESS = "IN_PROGRESS"
+        SUCCEEDED = "SUCCEEDED"
+        FAILED = "FAILED"
+        FAULT = "FAULT"
+        STOPPED = "STOPPED"
+        TIMED_OUT = "TIMED_OUT"
+
+    service = models.ForeignKey(Service, on_delete=models.PROTECT, related_name="builds")
+    codebuild_id = models.CharField(max_length=300, unique=True, help_text="project:uuid")
+    number = models.PositiveIntegerField(null=True, blank=True)
+    commit = models.CharField(
+        max_length=40, blank=True, help_text="Asserted by the caller for a source in S3."
+    )
+    source_version = models.CharField(max_length=1024, blank=True)
+    status = models.CharField(max_length=12, choices=Status, default=Status.IN_PROGRESS)
+    deviations = models.JSONField(
+        null=True, blank=True, help_text="How it differed from its project's definition; [] when it did not."
+    )
+    exports = models.JSONField(default=dict, blank=True, help_text="Variables the build exported.")
+    log_url = models.TextField(blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    collected_at = models.DateTimeField(
+        null=True, blank=True, help_text="When its reports had been read to the end, or given up on."
+    )
+    problem = models.TextField(blank=True, help_text="Why its evidence or its bundle could not be read.")
+
+    objects = BuildQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(
+                    status__in=["IN_PROGRESS", "SUCCEEDED", "FAILED", "FAULT", "STOPPED", "TIMED_OUT"]
+                ),
+                name="build_status_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(collected_at=None) | ~Q(status="IN_PROGRESS"),
+                name="build_collected_after_its_end",
+            ),
+        ]
+        indexes = [
+            # What reconcile still has to read.
+            models.Index(fields=["id"], condition=Q(collected_at=None), name="build_uncollected"),
+            # A service's newest builds.
+            models.Index(fields=["service", "-id"], name="build_of_service"),
+        ]
+
+    def __str__(self) -> str:
+        return self.codebuild_id
+
+
+class Report(models.Model):
+    """A test report of a build: CodeBuild's own counts beside what the raw files hold."""
+
+    build = models.ForeignKey(Build, on_delete=models.CASCADE, related_name="reports")
+    name = models.CharField(max_length=255, help_text="The report group's name.")
+    arn = models.CharField(max_length=400, unique=True)
+    type = models.CharField(max_length=20, help_text="TEST or CODE_COVERAGE.")
+    status = models.CharField(max_length=12, help_text="CodeBuild's: SUCCEEDED, FAILED, INCOMPLETE …")
+    truncated = models.BooleanField(default=False, help_text="CodeBuild shows 500 cases of a report at most.")
+    declared = models.PositiveIntegerField(null=True, help_text="Cases in CodeBuild's summary.")
+    returned = models.PositiveIntegerField(null=True, help_text="Cases DescribeTestCases returned.")
+    parsed = models.PositiveIntegerField(null=True, help_text="Cases in the raw files.")
+    passed = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    errors = models.PositiveIntegerField(default=0)
+    skipped = models.PositiveIntegerField(default=0)
+    unknown = models.PositiveIntegerField(default=0)
+    duration_ns = models.PositiveBigIntegerField(default=0)
+    problem = models.TextField(blank=True, help_text="Why it is not complete; empty when it is.")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["build", "name"]
+        constraints = [
+            models.UniqueConstraint(fields=["build", "name"], name="report_once_per_build"),
+            # Counters describe the parsed cases, so a complete report adds up.
+            models.CheckConstraint(
+                condition=Q(parsed=None)
+                | Q(parsed=F("passed") + F("failed") + F("errors") + F("skipped") + F("unknown")),
+                name="report_counters_add_up",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def complete(self) -> bool:
+        """Whether a gate may rely on it: raw files read to the end and every count explained."""
+        return self.parsed is not None and not self.problem
+
+
+class ReportFile(models.Model):
+    """A raw report file in S3, as it was read."""
+
+    report = models.ForeignKey(Report, on_delete=models.CASCADE, related_name="files")
+    bucket = models.CharField(max_length=63)
+    key = models.CharField(max_length=1024)
+    version = models.CharField(max_length=1024, blank=True)
+    size = models.PositiveBigIntegerField()
+    sha256 = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ["report", "key"]
+        constraints = [models.UniqueConstraint(fields=["report", "key"], name="report_file_once")]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class TestCase(models.Model):
+    """A test's identity within a service."""
+
+    __test__ = False  # pytest would take it for a test
+
+    id = models.BigIntegerField(primary_key=True, help_text="Signed 64-bit BLAKE2b of what identifies it.")
+    service = models.ForeignKey(Service, on_delete=models.CASCADE, related_name="test_cases")
+    group = models.CharField(max_length=255, help_text="The report group's name.")
+    suite = models.TextField(blank=True)
+    class_name = models.TextField(blank=True)
+    name = models.TextField()
+    ordinal = models.PositiveIntegerField(
+        default=0, help_text="Tells cases of the same name in one report apart."
+    )
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.class_name}::{self.name}" if self.class_name else self.name
+
+
+class TestResult(models.Model):
+    """The outcome of a case that did not pass; passed ones are in the report's counters."""
+
+    __test__ = False
+
+    class Status(models.TextChoices):
+        FAILED = "FAILED"
+        ERROR = "ERROR"
+        SKIPPED = "SKIPPED"
+        UNKNOWN = "UNKNOWN"
+
+    MESSAGE_LIMIT = 2000  # characters; the full text stays in the raw file
+
+    report = models.ForeignKey(Report, on_delete=models.CASCADE, related_name="results")
+    case = models.ForeignKey(TestCase, on_delete=models.PROTECT, related_name="results")
+    status = models.CharField(max_length=7, choices=Status)
+    duration_ns = models.PositiveBigIntegerField(default=0)
+    message = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["report", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["report", "case"], name="test_result_once_per_report"),
+            models.CheckConstraint(
+                condition=Q(status__in=["FAILED", "ERROR", "SKIPPED", "UNKNOWN"]),
+                name="test_result_not_passed",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.case} {self.status}"
