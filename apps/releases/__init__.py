@@ -1,0 +1,1 @@
+"""Immutable bundles: what can ship."""

@@ -1,0 +1,43 @@
+"""Releases: reading only."""
+
+from django.contrib import admin
+from unfold.decorators import display
+
+from apps.admin_base import ReadOnlyAdmin, only, pretty
+from apps.releases.models import Release
+
+
+@admin.register(Release)
+class ReleaseAdmin(ReadOnlyAdmin):
+    list_display = ("version", "service", "show_commit", "show_digest", "size", "created_at")
+    list_filter = (only("service"),)
+    list_select_related = ("service",)
+    search_fields = ("version", "commit__startswith", "digest__startswith")
+    # It names every file of the bundle.
+    list_defer = ("manifest",)
+    fields = (
+        "service",
+        "version",
+        "commit",
+        "digest",
+        "build",
+        "size",
+        "bucket",
+        "key",
+        "object_version",
+        "etag",
+        "created_at",
+        "show_manifest",
+    )
+
+    @display(description="commit", ordering="commit")
+    def show_commit(self, release: Release) -> str:
+        return release.commit[:12]
+
+    @display(description="digest")
+    def show_digest(self, release: Release) -> str:
+        return release.digest[:12]
+
+    @display(description="manifest")
+    def show_manifest(self, release: Release) -> str:
+        return pretty(release.manifest)

@@ -1,0 +1,115 @@
+"""Releases at the REST API: reading only, since a build makes them."""
+
+from typing import Any, ClassVar
+
+import django_filters
+from rest_framework import serializers, viewsets
+
+from apps.api import Representation, RowsMixin
+from apps.catalog.visibility import VisibleMixin
+from apps.releases.models import Release
+
+
+class ReleaseBriefSerializer(Representation):
+    """A release where something else is the subject."""
+
+    id = serializers.IntegerField()
+    version = serializers.CharField()
+    commit = serializers.CharField()
+    digest = serializers.CharField()
+
+    # Of a row that has a release.
+    columns = ("release_id", "release__version", "release__commit", "release__digest")
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "id": row["release_id"],
+            "version": row["release__version"],
+            "commit": row["release__commit"],
+            "digest": row["release__digest"],
+        }
+
+
+class ReleaseBuildSerializer(Representation):
+    id = serializers.IntegerField()
+    codebuild_id = serializers.CharField()
+
+    columns = ("build_id", "build__codebuild_id")
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {"id": row["build_id"], "codebuild_id": row["build__codebuild_id"]}
+
+
+class ReleaseSerializer(Representation):
+    id = serializers.IntegerField()
+    service = serializers.SlugField()
+    version = serializers.CharField()
+    commit = serializers.CharField()
+    digest = serializers.CharField(help_text="SHA-256 of the bundle, computed by the server.")
+    size = serializers.IntegerField(help_text="Bytes.")
+    bucket = serializers.CharField()
+    key = serializers.CharField()
+    object_version = serializers.CharField()
+    etag = serializers.CharField()
+    build = ReleaseBuildSerializer(help_text="The newest build that produced exactly this bundle.")
+    created_at = serializers.DateTimeField()
+
+    columns: ClassVar[tuple[str, ...]] = (
+        "id",
+        "service__slug",
+        "version",
+        "commit",
+        "digest",
+        "size",
+        "bucket",
+        "key",
+        "object_version",
+        "etag",
+        "created_at",
+        *ReleaseBuildSerializer.columns,
+    )
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "id": row["id"],
+            "service": row["service__slug"],
+            "version": row["version"],
+            "commit": row["commit"],
+            "digest": row["digest"],
+            "size": row["size"],
+            "bucket": row["bucket"],
+            "key": row["key"],
+            "object_version": row["object_version"],
+            "etag": row["etag"],
+            "build": ReleaseBuildSerializer().to_representation(row),
+            "created_at": row["created_at"],
+        }
+
+
+class ReleaseDetailSerializer(ReleaseSerializer):
+    manifest = serializers.DictField(help_text="manifest.json of the bundle.")
+
+    # A manifest can be large, so lists leave it out.
+    columns = (*ReleaseSerializer.columns, "manifest")
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return super().to_representation(row) | {"manifest": row["manifest"]}
+
+
+class ReleaseFilter(django_filters.FilterSet):
+    service = django_filters.CharFilter("service__slug", help_text="A service's slug.")
+    digest = django_filters.CharFilter("digest")
+    commit = django_filters.CharFilter("commit")
+    version = django_filters.CharFilter("version")
+    build = django_filters.NumberFilter("build", help_text="A build's id.")
+
+
+class ReleaseViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet):
+    """What can ship."""
+
+    queryset = Release.objects.all()
+    service_path = "service"
+    filterset_class = ReleaseFilter
+
+    def get_serializer_class(self) -> type[Representation]:
+        return ReleaseSerializer if self.action == "list" else ReleaseDetailSerializer

@@ -1,0 +1,45 @@
+"""Releases: immutable bundles in S3."""
+
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from apps.builds.models import Build
+from apps.catalog.models import Service
+
+sha256 = RegexValidator(r"^[0-9a-f]{64}$", "A SHA-256 is 64 hexadecimal digits.")
+
+
+class Release(models.Model):
+    """A bundle that the server has read and measured itself. Nothing of it changes but ``build``."""
+
+    service = models.ForeignKey(Service, on_delete=models.PROTECT, related_name="releases")
+    build = models.ForeignKey(
+        Build,
+        on_delete=models.PROTECT,
+        related_name="releases",
+        help_text="The newest build that produced exactly this bundle; its evidence counts.",
+    )
+    version = models.CharField(max_length=100)
+    commit = models.CharField(max_length=40)
+    digest = models.CharField(max_length=64, validators=[sha256], help_text="SHA-256 of the bundle.")
+    bucket = models.CharField(max_length=63)
+    key = models.CharField(max_length=1024)
+    object_version = models.CharField(max_length=1024)
+    etag = models.CharField(max_length=100)
+    size = models.PositiveBigIntegerField(help_text="Bytes.")
+    manifest = models.JSONField()
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["service", "digest"], name="release_digest_once_per_service"),
+            models.CheckConstraint(
+                condition=Q(digest__regex=r"^[0-9a-f]{64}$"), name="release_digest_is_sha256"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.version

@@ -1,0 +1,187 @@
+"""Make releases of the bundles that builds have published."""
+
+import errno
+import re
+import tempfile
+from typing import IO, cast
+
+from django.db import transaction
+
+from apps.aws import s3
+from apps.aws.errors import AwsError
+from apps.aws.s3 import Downloaded, ObjectInfo
+from apps.builds.models import Build
+from apps.errors import Invalid, Unavailable
+from apps.ledger.services import record
+from apps.releases.manifest import Manifest
+from apps.releases.models import Release
+from apps.releases.verify import read_bundle
+
+# Wheels of a large service are some 100 MB. Beyond this a bundle is not read.
+SIZE_LIMIT = 2 * 1024**3  # bytes
+
+
+def register_release(*, build: Build) -> Release:
+    """Make a release of the bundle that a build says it published, after reading and measuring it.
+
+    What the build exported only says where to look: digest, eTag, manifest and every file are computed
+    and compared here. The same bundle from a newer build is the same release, which then stands on the
+    newer build's evidence. A bundle that does not hold what it says is written down as the build's
+    ``problem`` and raises Invalid, with nothing else written; AwsError and Unavailable when S3 or the
+    disk are in the way, which says nothing about the bundle.
+    """
+    try:
+        where = _exported(build)
+        existing = Release.objects.filter(service=build.service_id, digest=where.digest).first()
+        if existing is not None:
+            _check_unchanged(existing)
+            return _stand_on(existing, build)
+        return _create(build, where, *_fetch(build, where))
+    except Invalid as error:
+        _refuse(build, str(error))
+        raise
+
+
+class _Where:
+    """Where a build says that its bundle lies."""
+
+    def __init__(self, *, bucket: str, key: str, version: str, digest: str) -> None:
+        self.bucket, self.key, self.version, self.digest = bucket, key, version, digest
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key} version {self.version}"
+
+
+def _exported(build: Build) -> _Where:
+    key = build.exports.get("LOCKKEEPER_BUNDLE_KEY", "")
+    version = build.exports.get("LOCKKEEPER_BUNDLE_VERSION", "")
+    digest = build.exports.get("LOCKKEEPER_BUNDLE_SHA256", "")
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise Invalid(f"LOCKKEEPER_BUNDLE_SHA256 of the build is {digest[:80]!r}, which is no SHA-256.")
+    if not key.endswith(f"/{digest}.tar"):
+        raise Invalid(
+            f"LOCKKEEPER_BUNDLE_KEY of the build is {key[:200]!r}, which does not end in /{digest}.tar."
+        )
+    if not version or version == "null":
+        raise Invalid("LOCKKEEPER_BUNDLE_VERSION of the build is empty: the bucket must keep versions.")
+    return _Where(bucket=build.service.bucket, key=key, version=version, digest=digest)
+
+
+def _fetch(build: Build, where: _Where) -> tuple[ObjectInfo, Manifest]:
+    with tempfile.TemporaryFile() as file:
+        stream = cast("IO[bytes]", file)
+        try:
+            told = s3.head(bucket=where.bucket, key=where.key, version=where.version)
+            got = s3.download(
+                bucket=where.bucket, key=where.key, version=where.version, into=stream, limit=SIZE_LIMIT
+            )
+        except s3.TooLarge as error:
+            raise Invalid(f"{error}.") from error
+        except AwsError as error:
+            if s3.is_missing(error):
+                raise Invalid(f"There is no {where}, which the build says it published.") from error
+            raise
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                raise
+            raise Unavailable(
+                f"No space in {tempfile.gettempdir()} for the bundle {where.key}: make room there.",
+                retry_after=60,
+            ) from error
+        _check_object(where, told, got)
+        stream.seek(0)
+        manifest = read_bundle(stream)
+    if manifest.service != build.service.slug:
+        raise Invalid(f"The bundle is of the service {manifest.service!r}, not of {build.service.slug!r}.")
+    if build.commit and manifest.commit != build.commit:
+        raise Invalid(f"The bundle is of commit {manifest.commit}, the build of {build.commit}.")
+    return told, manifest
+
+
+def _check_object(where: _Where, told: ObjectInfo, got: Downloaded) -> None:
+    if got.sha256 != where.digest:
+        raise Invalid(f"The digest of {where} is {got.sha256}, not {where.digest} as the build says.")
+    if (told.version, got.version) != (where.version, where.version):
+        raise Invalid(f"S3 gave version {got.version or 'none'} of {where.key}, not {where.version}.")
+    # CodeDeploy's agent compares nothing but the eTag: it must be the one of what was read here.
+    if told.etag != got.etag or (told.etag_is_md5 and told.etag != got.md5):
+        raise Invalid(f"The eTag of {where} is {told.etag}, which does not match its content ({got.md5}).")
+
+
+def _check_unchanged(release: Release) -> None:
+    """A version in S3 cannot be overwritten, but it can be deleted."""
+    try:
+        told = s3.head(bucket=release.bucket, key=release.key, version=release.object_version)
+    except AwsError as error:
+        if s3.is_missing(error):
+            raise Invalid(
+                f"The bundle of release {release.version} is gone from s3://{release.bucket}/{release.key}."
+            ) from error
+        raise
+    if told.etag != release.etag or told.size != release.size:
+        raise Invalid(
+            f"The eTag of s3://{release.bucket}/{release.key} is {told.etag} now; release "
+            f"{release.version} was registered with {release.etag}."
+        )
+
+
+def _create(build: Build, where: _Where, told: ObjectInfo, manifest: Manifest) -> Release:
+    with transaction.atomic():
+        release, created = Release.objects.get_or_create(
+            service_id=build.service_id,
+            digest=where.digest,
+            defaults={
+                "build": build,
+                "version": manifest.version,
+                "commit": manifest.commit,
+                "bucket": where.bucket,
+                "key": where.key,
+                "object_version": where.version,
+                "etag": told.etag,
+                "size": told.size,
+                "manifest": manifest.document,
+            },
+        )
+        if created:
+            record(
+                chain=build.service.slug,
+                action="release.registered",
+                subject=f"release:{release.pk}",
+                data={
+                    "digest": release.digest,
+                    "version": release.version,
+                    "build": build.codebuild_id,
+                    "object_version": release.object_version,
+                },
+            )
+            return release
+    # Another worker was faster.
+    return _stand_on(release, build)
+
+
+def _stand_on(release: Release, build: Build) -> Release:
+    """Let a release stand on the evidence of this build, if that is newer than what it stands on."""
+    if build.commit and release.commit != build.commit:
+        raise Invalid(f"The bundle is of commit {release.commit}, the build of {build.commit}.")
+    with transaction.atomic():
+        newer = Release.objects.filter(pk=release.pk, build__lt=build.pk)
+        if newer.update(build=build):
+            record(
+                chain=build.service.slug,
+                action="release.rebuilt",
+                subject=f"release:{release.pk}",
+                data={"digest": release.digest, "build": build.codebuild_id},
+            )
+    release.refresh_from_db()
+    return release
+
+
+def _refuse(build: Build, problem: str) -> None:
+    with transaction.atomic():
+        if Build.objects.filter(pk=build.pk, problem="").update(problem=problem):
+            record(
+                chain=build.service.slug,
+                action="release.refused",
+                subject=f"build:{build.pk}",
+                data={"problem": problem},
+            )
