@@ -1,0 +1,1 @@
+"""What CodeDeploy was told, and what runs where."""

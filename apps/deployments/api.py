@@ -1,0 +1,188 @@
+"""Deployments at the REST API, with every host and every lifecycle event on it: reading only."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import django_filters
+from rest_framework import mixins, serializers, viewsets
+
+from apps.api import Polled, Representation, RowsMixin, below
+from apps.catalog.visibility import VisibleMixin
+from apps.deployments.models import Deployment, HookEvent, Target
+from apps.releases.api import ReleaseBriefSerializer
+
+
+class HookEventSerializer(Representation):
+    name = serializers.CharField()
+    status = serializers.CharField(help_text="CodeDeploy's own.")
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+    error_code = serializers.CharField()
+    script = serializers.CharField()
+    message = serializers.CharField()
+
+    columns: ClassVar[tuple[str, ...]] = (
+        "name",
+        "status",
+        "started_at",
+        "finished_at",
+        "error_code",
+        "script",
+        "message",
+    )
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {name: row[name] for name in self.columns}
+
+
+class HookEventDetailSerializer(HookEventSerializer):
+    log_tail = serializers.CharField(help_text="The last lines that the hook wrote.")
+
+    columns = (*HookEventSerializer.columns, "log_tail")
+
+
+class TargetSerializer(Representation):
+    target_id = serializers.CharField()
+    status = serializers.CharField(help_text="CodeDeploy's own.")
+    updated_at = serializers.DateTimeField(allow_null=True)
+    events = HookEventSerializer(many=True)
+
+    columns = ("id", "target_id", "status", "updated_at")
+    event: ClassVar[type[HookEventSerializer]] = HookEventSerializer
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        event = self.event()
+        return {
+            "target_id": row["target_id"],
+            "status": row["status"],
+            "updated_at": row["updated_at"],
+            "events": [event.to_representation(each) for each in row["events"]],
+        }
+
+
+class TargetDetailSerializer(TargetSerializer):
+    events = HookEventDetailSerializer(many=True)
+
+    event = HookEventDetailSerializer
+
+
+class DeploymentBriefSerializer(Representation):
+    """A deployment where something else is the subject."""
+
+    id = serializers.IntegerField()
+    codedeploy_id = serializers.CharField(allow_null=True)
+    status = serializers.ChoiceField(Deployment.Status.choices)
+    error_code = serializers.CharField()
+    error_message = serializers.CharField()
+
+    # Of a row that has a deployment.
+    columns = (
+        "deployment_id",
+        "deployment__codedeploy_id",
+        "deployment__status",
+        "deployment__error_code",
+        "deployment__error_message",
+    )
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "id": row["deployment_id"],
+            "codedeploy_id": row["deployment__codedeploy_id"],
+            "status": row["deployment__status"],
+            "error_code": row["deployment__error_code"],
+            "error_message": row["deployment__error_message"],
+        }
+
+
+class DeploymentSerializer(Representation):
+    id = serializers.IntegerField()
+    service = serializers.SlugField()
+    environment = serializers.SlugField()
+    release = ReleaseBriefSerializer(
+        allow_null=True, help_text="null for a foreign deployment of something that is not a release."
+    )
+    promotion = serializers.IntegerField(allow_null=True, help_text="null for a foreign deployment.")
+    intent = serializers.UUIDField()
+    status = serializers.ChoiceField(Deployment.Status.choices)
+    codedeploy_id = serializers.CharField(allow_null=True)
+    error_code = serializers.CharField()
+    error_message = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    asked_at = serializers.DateTimeField(allow_null=True)
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+    targets = TargetSerializer(many=True)
+
+    columns = (
+        "id",
+        "environment__service__slug",
+        "environment__slug",
+        *ReleaseBriefSerializer.columns,
+        # The other end of a one-to-one in apps.promotions; null without one.
+        "promotion",
+        "intent",
+        "status",
+        "codedeploy_id",
+        "error_code",
+        "error_message",
+        "created_at",
+        "asked_at",
+        "started_at",
+        "finished_at",
+    )
+    target: ClassVar[type[TargetSerializer]] = TargetSerializer
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        target = self.target()
+        released = row["release_id"] is not None
+        return {
+            "id": row["id"],
+            "service": row["environment__service__slug"],
+            "environment": row["environment__slug"],
+            "release": ReleaseBriefSerializer().to_representation(row) if released else None,
+            "promotion": row["promotion"],
+            "intent": row["intent"],
+            "status": row["status"],
+            "codedeploy_id": row["codedeploy_id"],
+            "error_code": row["error_code"],
+            "error_message": row["error_message"],
+            "created_at": row["created_at"],
+            "asked_at": row["asked_at"],
+            "started_at": row["started_at"],
+            "finished_at": row["finished_at"],
+            "targets": [target.to_representation(each) for each in row["targets"]],
+        }
+
+
+class DeploymentDetailSerializer(DeploymentSerializer):
+    targets = TargetDetailSerializer(many=True)
+
+    target = TargetDetailSerializer
+
+
+class DeploymentFilter(django_filters.FilterSet):
+    service = django_filters.CharFilter("environment__service__slug", help_text="A service's slug.")
+    environment = django_filters.CharFilter("environment__slug", help_text="An environment's slug.")
+    release = django_filters.NumberFilter("release", help_text="A release's id.")
+    promotion = django_filters.NumberFilter("promotion", help_text="A promotion's id.")
+    status = django_filters.ChoiceFilter(choices=Deployment.Status.choices)
+
+
+class DeploymentViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, viewsets.GenericViewSet):
+    """What CodeDeploy was told, and what came of it on each host."""
+
+    queryset = Deployment.objects.all()
+    service_path = "environment__service"
+    filterset_class = DeploymentFilter
+
+    def get_serializer_class(self) -> type[DeploymentSerializer]:
+        return DeploymentSerializer if self.action == "list" else DeploymentDetailSerializer
+
+    def nest(self, rows: Sequence[dict[str, Any]]) -> None:
+        target = self.get_serializer_class().target
+        targets = Target.objects.values("deployment", *target.columns)
+        events = HookEvent.objects.values("target", *target.event.columns)
+        below(below(rows, "targets", targets, "deployment"), "events", events, "target")
+
+    def retry_after(self, row: dict[str, Any]) -> int | None:
+        return 2 if row["status"] in Deployment.ACTIVE else None

@@ -1,0 +1,153 @@
+"""Deployments as CodeDeploy runs them, and what runs where because of them."""
+
+import uuid
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from apps.catalog.models import Environment
+from apps.leases import Leasable
+from apps.releases.models import Release
+
+
+class DeploymentQuerySet(models.QuerySet["Deployment"]):
+    def active(self) -> "DeploymentQuerySet":
+        """Deployments that have not come to their end."""
+        return self.filter(status__in=Deployment.ACTIVE)
+
+
+class Deployment(Leasable):
+    """One CodeDeploy deployment, written down as an intent before CodeDeploy is told."""
+
+    class Status(models.TextChoices):
+        INTENDED = "intended"
+        REQUESTED = "requested"
+        RUNNING = "running"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+        STOPPED = "stopped"
+
+    ACTIVE = (Status.INTENDED, Status.REQUESTED, Status.RUNNING)
+    FINAL = (Status.SUCCEEDED, Status.FAILED, Status.STOPPED)
+
+    environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="deployments")
+    release = models.ForeignKey(
+        Release,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="deployments",
+        help_text="Empty for a foreign deployment of something that is not a release.",
+    )
+    intent = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    status = models.CharField(max_length=10, choices=Status, default=Status.INTENDED)
+    codedeploy_id = models.CharField(max_length=100, null=True, blank=True, unique=True)
+    asked_at = models.DateTimeField(
+        null=True, blank=True, help_text="When CreateDeployment was last sent, whether or not an answer came."
+    )
+    error_code = models.CharField(max_length=100, blank=True)
+    error_message = models.TextField(blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects = DeploymentQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["environment"],
+                condition=Q(status__in=["intended", "requested", "running"]),
+                name="deployment_one_active_per_environment",
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    status__in=["intended", "requested", "running", "succeeded", "failed", "stopped"]
+                ),
+                name="deployment_status_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=["intended", "failed"]) | Q(codedeploy_id__isnull=False),
+                name="deployment_requested_has_codedeploy_id",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.codedeploy_id or f"intent {self.intent}"
+
+
+class Target(models.Model):
+    """A host in a deployment."""
+
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="targets")
+    target_id = models.CharField(max_length=200)
+    status = models.CharField(
+        max_length=12, help_text="CodeDeploy's: Pending, InProgress, Succeeded, Failed …"
+    )
+    updated_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["deployment", "target_id"]
+        constraints = [
+            models.UniqueConstraint(fields=["deployment", "target_id"], name="target_once_per_deployment")
+        ]
+
+    def __str__(self) -> str:
+        return self.target_id
+
+
+class HookEvent(models.Model):
+    """A lifecycle event on a host."""
+
+    target = models.ForeignKey(Target, on_delete=models.CASCADE, related_name="events")
+    position = models.PositiveSmallIntegerField()
+    name = models.CharField(max_length=40, help_text="ApplicationStop, BeforeInstall …")
+    status = models.CharField(max_length=12)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    error_code = models.CharField(max_length=40, blank=True)
+    script = models.TextField(blank=True)
+    message = models.TextField(blank=True)
+    log_tail = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["target", "position"]
+        constraints = [models.UniqueConstraint(fields=["target", "name"], name="hook_event_once_per_target")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class OccupancyQuerySet(models.QuerySet["Occupancy"]):
+    def current(self) -> "OccupancyQuerySet":
+        """What runs now."""
+        return self.filter(until=None)
+
+
+class Occupancy(models.Model):
+    """Which release is in which environment, from when to when."""
+
+    environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="occupancies")
+    release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="occupancies")
+    deployment = models.OneToOneField(Deployment, on_delete=models.PROTECT, related_name="occupancy")
+    since = models.DateTimeField()
+    until = models.DateTimeField(null=True, blank=True)
+
+    objects = OccupancyQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-since"]
+        verbose_name_plural = "occupancies"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["environment"], condition=Q(until=None), name="occupancy_one_current_per_environment"
+            ),
+            models.CheckConstraint(
+                condition=Q(until=None) | Q(until__gte=F("since")), name="occupancy_ends_after_start"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.release} in {self.environment}"
