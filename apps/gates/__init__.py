@@ -1,0 +1,1 @@
+"""Policies, decisions, and the rules that make them."""

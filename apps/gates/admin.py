@@ -1,0 +1,177 @@
+"""Policies, which get a new version when they are edited, and decisions, which are history."""
+
+import json
+from dataclasses import fields
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from unfold.decorators import display
+from unfold.widgets import UnfoldAdminTextareaWidget
+
+from apps.access.permissions import acting_user
+from apps.admin_base import LABELS, MemberAdmin, ReadOnlyAdmin, RefusalsAsMessages, only, pretty
+from apps.errors import Invalid
+from apps.gates.models import Decision, Policy
+from apps.gates.rules import RULES
+from apps.gates.services import clean_rules, save_policy
+from apps.gates.verdicts import WORST_FIRST, Verdict
+
+
+def for_people(decision: Decision | None) -> list[dict[str, Any]]:
+    """A decision's findings as pages show them: the worst first, with the words and colour of its verdict."""
+    order = {str(verdict): position for position, verdict in enumerate(WORST_FIRST)}
+    findings = sorted(
+        decision.findings if decision else [], key=lambda finding: order.get(finding["verdict"], len(order))
+    )
+    return [
+        {
+            **finding,
+            "rule": finding["rule"].replace("_", " "),
+            "label": Verdict(finding["verdict"]).label,
+            "colour": LABELS.get(finding["verdict"], ""),
+            "evidence": pretty(finding["evidence"]) if finding.get("evidence") else "",
+        }
+        for finding in findings
+    ]
+
+
+def rules_help() -> SafeString:
+    """What rules there are and what each takes, from the rules themselves."""
+    lines = []
+    for rule in RULES.values():
+        takes = "; ".join(
+            f"{field.name}: {field.metadata.get('help_text', '')}" for field in fields(rule.parameters)
+        )
+        lines.append((rule.name, takes or "takes nothing"))
+    return format_html(
+        "A list of rules; a release passes when each of them does. They are:<br>{}",
+        format_html_join("", "<b>{}</b>: {}<br>", lines),
+    )
+
+
+class Indented(json.JSONEncoder):
+    """JSON as people edit it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "indent": 2})
+
+
+class PolicyForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none at run time
+    rules = forms.JSONField(
+        encoder=Indented,
+        required=False,  # [] is a policy too, and Django takes it for nothing
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 24, "class": "font-mono", "spellcheck": "false"}),
+        help_text=rules_help(),
+    )
+
+    class Meta:
+        model = Policy
+        fields = ("environment", "rules")
+
+    def clean_rules(self) -> list[dict[str, Any]]:
+        try:
+            return clean_rules(self.cleaned_data["rules"])
+        except Invalid as error:
+            raise ValidationError(str(error)) from error
+
+
+@admin.register(Policy)
+class PolicyAdmin(RefusalsAsMessages, MemberAdmin):
+    form = PolicyForm
+    service_path = "environment__service"
+    list_display = ("__str__", "show_service", "show_rules", "created_by", "created_at")
+    list_filter = (only("environment__service"), only("environment"))
+    list_select_related = ("environment__service", "created_by")
+    ordering = ("-id",)
+
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
+        if obj is None:
+            return ("environment", "rules")
+        rules = "rules" if self.has_change_permission(request, obj) else "pretty_rules"
+        return ("environment", "version", rules, "created_by", "created_at")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
+        return ("environment", "version", "pretty_rules", "created_by", "created_at") if obj else ()
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        # Only the version in force is a starting point for the next one.
+        if isinstance(obj, Policy):
+            newer = Policy.objects.filter(environment=obj.environment_id, version__gt=obj.version)
+            if newer.exists():
+                return False
+        return bool(super().has_change_permission(request, obj))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Policy, form: Any, change: bool) -> None:
+        before = Policy.objects.get(pk=obj.pk) if change else None
+        saved = save_policy(
+            environment=obj.environment, rules=form.cleaned_data["rules"], created_by=acting_user(request)
+        )
+        if before == saved:
+            self.message_user(request, f"Nothing changed: {saved} stays in force.", messages.INFO)
+        elif before:
+            self.message_user(request, f"{before} stays as it was; {saved} is in force now.", messages.INFO)
+        obj.__dict__.update(saved.__dict__)
+
+    @display(description="service", ordering="environment__service__slug")
+    def show_service(self, policy: Policy) -> str:
+        return policy.environment.service.slug
+
+    @display(description="rules")
+    def show_rules(self, policy: Policy) -> str:
+        return ", ".join(rule["rule"] for rule in policy.rules) or "none: nothing passes"
+
+    @display(description="rules")
+    def pretty_rules(self, policy: Policy) -> str:
+        return pretty(policy.rules)
+
+
+@admin.register(Decision)
+class DecisionAdmin(ReadOnlyAdmin):
+    service_path = "environment__service"
+    list_display = ("id", "release", "show_service", "environment", "show_verdict", "policy", "evaluated_at")
+    list_display_links = ("id", "release")
+    list_filter = (only("environment__service"), only("environment"), "verdict")
+    list_select_related = ("environment__service", "release", "policy__environment")
+    list_defer = ("facts", "policy__rules")
+    search_fields = ("release__version", "=release__digest")
+    fields = ("show_service", "environment", "release", "policy", "evaluated_at", "show_facts")
+    change_form_before_template = "gates/decision_before.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Decision]:
+        return super().get_queryset(request).defer("release__manifest")
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        decision = self.get_object(request, object_id or "")
+        context = {
+            "decision": decision,
+            "findings": for_people(decision),
+            "colour": LABELS.get(decision.verdict, "") if decision else "",
+        }
+        return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), **context})
+
+    @display(description="service", ordering="environment__service__slug")
+    def show_service(self, decision: Decision) -> str:
+        return decision.environment.service.slug
+
+    @display(description="verdict", label=LABELS, ordering="verdict")
+    def show_verdict(self, decision: Decision) -> tuple[str, str]:
+        return decision.verdict, decision.get_verdict_display()
+
+    @display(description="facts")
+    def show_facts(self, decision: Decision) -> str:
+        return pretty(decision.facts)

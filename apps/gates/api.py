@@ -1,0 +1,105 @@
+"""Decisions at the REST API: what the gates said, and of which facts."""
+
+from typing import Any, ClassVar
+
+import django_filters
+from django.db.models import QuerySet
+from rest_framework import serializers, viewsets
+
+from apps.api import Representation, RowsMixin
+from apps.catalog.visibility import VisibleMixin
+from apps.gates.models import Decision
+from apps.gates.verdicts import Verdict
+from apps.releases.api import ReleaseBriefSerializer
+
+
+class FindingSerializer(Representation):
+    """What one rule says."""
+
+    rule = serializers.CharField()
+    verdict = serializers.ChoiceField(Verdict.choices)
+    sentence = serializers.CharField()
+    who = serializers.CharField(help_text="Who can supply what is missing.")
+    evidence = serializers.DictField()
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return row  # as the decision has it
+
+
+class PolicyVersionSerializer(Representation):
+    id = serializers.IntegerField()
+    version = serializers.IntegerField()
+
+    columns = ("policy_id", "policy__version")
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {"id": row["policy_id"], "version": row["policy__version"]}
+
+
+class DecisionSerializer(Representation):
+    id = serializers.IntegerField()
+    service = serializers.SlugField()
+    environment = serializers.SlugField()
+    release = ReleaseBriefSerializer()
+    policy = PolicyVersionSerializer()
+    verdict = serializers.ChoiceField(Verdict.choices)
+    findings = FindingSerializer(many=True)
+    evaluated_at = serializers.DateTimeField()
+
+    columns: ClassVar[tuple[str, ...]] = (
+        "id",
+        "environment__service__slug",
+        "environment__slug",
+        *ReleaseBriefSerializer.columns,
+        *PolicyVersionSerializer.columns,
+        "verdict",
+        "findings",
+        "evaluated_at",
+    )
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "id": row["id"],
+            "service": row["environment__service__slug"],
+            "environment": row["environment__slug"],
+            "release": ReleaseBriefSerializer().to_representation(row),
+            "policy": PolicyVersionSerializer().to_representation(row),
+            "verdict": row["verdict"],
+            "findings": row["findings"],
+            "evaluated_at": row["evaluated_at"],
+        }
+
+
+class DecisionDetailSerializer(DecisionSerializer):
+    facts = serializers.DictField(help_text="What the rules were told.")
+
+    # Facts can be large, so lists leave them out.
+    columns = (*DecisionSerializer.columns, "facts")
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return super().to_representation(row) | {"facts": row["facts"]}
+
+
+class DecisionFilter(django_filters.FilterSet):
+    service = django_filters.CharFilter("environment__service__slug", help_text="A service's slug.")
+    environment = django_filters.CharFilter("environment__slug", help_text="An environment's slug.")
+    release = django_filters.NumberFilter("release", help_text="A release's id.")
+    promotion = django_filters.NumberFilter(
+        method="of_promotion",
+        help_text="A promotion's id: every decision on its release at its environment.",
+    )
+
+    def of_promotion(self, queryset: QuerySet[Decision], name: str, value: Any) -> QuerySet[Decision]:
+        # By lookups only: apps.promotions lies above this app.
+        return queryset.filter(environment__promotions=value, release__promotions=value)
+
+
+class DecisionViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet[Decision]):
+    """What the gates said, newest first; a new decision is written when facts, policy or verdict changed."""
+
+    queryset = Decision.objects.all()
+    service_path = "environment__service"
+    filterset_class = DecisionFilter
+
+    def get_serializer_class(self) -> type[Representation]:
+        return DecisionSerializer if self.action == "list" else DecisionDetailSerializer

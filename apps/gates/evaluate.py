@@ -1,0 +1,43 @@
+"""Judge facts by rules: pure, so that a stored decision can be judged again."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from apps.errors import Invalid
+from apps.gates.facts import Facts
+from apps.gates.parameters import read_parameters
+from apps.gates.rules import RULES
+from apps.gates.verdicts import Finding, Verdict, worst
+
+
+def judge(*, rules: Sequence[dict[str, Any]], facts: Facts, at: datetime) -> tuple[Verdict, list[Finding]]:
+    """What a policy's rules say of the facts at a time: the worst verdict, and one finding per rule.
+
+    Without rules the gate is shut. A rule or parameter that this version does not know (a policy written
+    by a later one) is inconclusive.
+    """
+    findings = [_find(entry, facts, at) for entry in rules]
+    if not findings:
+        findings = [
+            Finding(
+                Verdict.INCONCLUSIVE,
+                f"The policy of {facts.environment} has no rules, so nothing passes.",
+                who=f"whoever manages {facts.service}: give {facts.environment} a policy",
+                rule="policy",
+            )
+        ]
+    return worst(finding.verdict for finding in findings), findings
+
+
+def _find(entry: dict[str, Any], facts: Facts, at: datetime) -> Finding:
+    name = str(entry.get("rule"))
+    rule = RULES.get(name)
+    if rule is None:
+        return Finding(Verdict.INCONCLUSIVE, f"This version knows no rule {name}.", rule=name)
+    try:
+        parameters = read_parameters(rule.parameters, entry.get("parameters", {}), rule=name)
+    except Invalid as error:
+        return Finding(Verdict.INCONCLUSIVE, str(error), rule=name)
+    return replace(rule.judge(facts, parameters, at), rule=name)

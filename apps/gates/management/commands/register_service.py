@@ -1,0 +1,93 @@
+"""Set up a service from a file.
+
+It lives in gates and not in catalog because the file holds the environments' policies too.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from django.core.management.base import CommandParser
+from django.db import transaction
+
+from apps.access.services import get_user
+from apps.catalog.models import Environment
+from apps.catalog.services import grant_role, register_environment, register_service
+from apps.commands import DomainCommand
+from apps.errors import Invalid
+from apps.gates.services import save_policy
+
+SERVICE: dict[str, type] = {"slug": str, "name": str, "bucket": str, "codebuild_project": str}
+SERVICE_MAY_HAVE: dict[str, type] = {"repository": str, "environments": list, "members": dict}
+ENVIRONMENT: dict[str, type] = {"slug": str, "application": str, "deployment_group": str}
+
+ENVIRONMENT_MAY_HAVE: dict[str, type] = {"upstreams": list, "upstream_mode": str, "policy": list}
+
+
+class Command(DomainCommand):
+    help = (
+        "Set up a service, its environments and their policies from FILE (YAML or JSON), all or nothing. "
+        "Running it again with a changed file brings them up to date; what the file leaves out stays. "
+        "Keys: slug, name, bucket, codebuild_project, repository, environments (slug, application, "
+        "deployment_group, upstreams, upstream_mode, policy), members (user name: list of roles)."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("file", metavar="FILE", type=Path)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        path: Path = options["file"]
+        data = _read(path)
+        _check(data, SERVICE, SERVICE_MAY_HAVE, str(path))
+        with transaction.atomic():
+            service = register_service(
+                **{key: data[key] for key in SERVICE}, repository=data.get("repository", "")
+            )
+            environments: dict[str, Environment] = {}
+            for position, entry in enumerate(data.get("environments", [])):
+                where = f"{path}: environments[{position}]"
+                _check(entry, ENVIRONMENT, ENVIRONMENT_MAY_HAVE, where)
+                upstreams = entry.get("upstreams", [])
+                if unknown := [str(slug) for slug in upstreams if slug not in environments]:
+                    raise Invalid(f"{where}: its upstream {', '.join(unknown)} is not listed before it.")
+                environment = register_environment(
+                    service=service,
+                    **{key: entry[key] for key in ENVIRONMENT},
+                    position=position,
+                    upstreams=[environments[slug] for slug in upstreams],
+                    upstream_mode=entry.get("upstream_mode", Environment.UpstreamMode.ALL),
+                )
+                environments[environment.slug] = environment
+                if "policy" in entry:
+                    policy = save_policy(environment=environment, rules=entry["policy"], created_by=None)
+                    self.stdout.write(f"{service.slug}/{environment.slug}: policy v{policy.version}")
+                else:
+                    self.stdout.write(f"{service.slug}/{environment.slug}: policy unchanged")
+            for username, roles in data.get("members", {}).items():
+                user = get_user(str(username))
+                for role in roles if isinstance(roles, list) else [roles]:
+                    grant_role(user=user, service=service, role=str(role))
+        self.stdout.write(f"Service {service.slug} is set up.")
+
+
+def _read(path: Path) -> Any:
+    try:
+        # JSON is YAML as well.
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Invalid(f"{path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path} is neither YAML nor JSON: {' '.join(str(error).split())}") from error
+
+
+def _check(data: Any, required: dict[str, type], optional: dict[str, type], where: str) -> None:
+    if not isinstance(data, dict):
+        raise Invalid(f"{where}: an object with {', '.join(required)} is expected.")
+    if missing := [key for key in required if key not in data]:
+        raise Invalid(f"{where}: {', '.join(missing)} is missing.")
+    known = required | optional
+    if unknown := [str(key) for key in data if key not in known]:
+        raise Invalid(f"{where}: unknown key {', '.join(unknown)}. Known: {', '.join(known)}.")
+    for key, value in data.items():
+        if not isinstance(value, known[key]):
+            raise Invalid(f"{where}: {key} must be a {known[key].__name__}, not {value!r}.")

@@ -1,0 +1,85 @@
+"""The parameters of a rule: a frozen dataclass whose fields say what they accept."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from typing import Any, TypeVar
+
+from apps.errors import Invalid
+
+P = TypeVar("P")
+
+
+class Unfit(ValueError):
+    """A value that a parameter does not accept; the text continues "must be …"."""
+
+
+@dataclass(frozen=True)
+class NoParameters:
+    """For rules that have nothing to set."""
+
+
+def whole_number(*, default: int, minimum: int = 0, maximum: int = 1_000_000, help_text: str) -> Any:
+    """A parameter that is a whole number within bounds."""
+
+    def clean(value: Any) -> int:
+        if type(value) is not int or not minimum <= value <= maximum:
+            raise Unfit(f"must be a whole number from {minimum} to {maximum}")
+        return value
+
+    return field(default=default, metadata={"clean": clean, "help_text": help_text})
+
+
+def names(*, help_text: str, required: bool = False) -> Any:
+    """A parameter that is a list of distinct, non-empty names; without ``required`` it may be left out."""
+
+    def clean(value: Any) -> tuple[str, ...]:
+        fit = isinstance(value, list | tuple) and all(
+            isinstance(each, str) and each.strip() for each in value
+        )
+        if not fit or len(set(value)) != len(value):
+            raise Unfit("must be a list of different names")
+        if required and not value:
+            raise Unfit("must name at least one")
+        return tuple(value)
+
+    metadata = {"clean": clean, "help_text": help_text}
+    return field(metadata=metadata) if required else field(default=(), metadata=metadata)
+
+
+def wait_minutes(*, default: int = 60) -> Any:
+    """How long a rule waits for evidence before it calls the matter inconclusive."""
+    return whole_number(
+        default=default,
+        minimum=1,
+        maximum=60 * 24 * 30,
+        help_text="Minutes to wait for evidence; after that the verdict is inconclusive.",
+    )
+
+
+def read_parameters(kind: Callable[..., P], values: Any, *, rule: str) -> P:
+    """Check ``values`` against a rule's dataclass; Invalid names rule, parameter and what it takes."""
+    if not isinstance(values, Mapping):
+        raise Invalid(f"Rule {rule}: its parameters must be an object, not {values!r}.")
+    known: dict[str, Field[Any]] = {each.name: each for each in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    if unknown := sorted(str(key) for key in values if key not in known):
+        raise Invalid(
+            f"Rule {rule} has no parameter {', '.join(unknown)}. It takes: {', '.join(known) or 'none'}."
+        )
+    cleaned: dict[str, Any] = {}
+    for name, each in known.items():
+        if name not in values:
+            if each.default is MISSING:
+                raise Invalid(f"Rule {rule}: {name} is missing. {each.metadata['help_text']}")
+            continue
+        try:
+            cleaned[name] = each.metadata["clean"](values[name])
+        except Unfit as error:
+            raise Invalid(f"Rule {rule}: {name} {error}, not {values[name]!r}.") from error
+    return kind(**cleaned)
+
+
+def write_parameters(parameters: Any) -> dict[str, Any]:
+    """The parameters as a policy keeps them: all of them, so that a later default changes no old policy."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(parameters).items()
+    }

@@ -1,0 +1,23 @@
+"""The rules, by name. A new one is a module with its test file, and a line here."""
+
+from apps.gates.rules import (
+    approved,
+    built_as_defined,
+    evidence_complete,
+    max_failures,
+    required_reports,
+    verified_upstream,
+)
+from apps.gates.rules.base import Rule
+
+RULES: dict[str, Rule] = {
+    module.RULE.name: module.RULE
+    for module in (
+        built_as_defined,
+        required_reports,
+        evidence_complete,
+        max_failures,
+        verified_upstream,
+        approved,
+    )
+}

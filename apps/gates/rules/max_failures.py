@@ -1,0 +1,86 @@
+"""At most so many failures and errors.
+
+A build can be SUCCEEDED with a FAILED report, so this looks at the reports and not at the build's status.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from apps.gates.facts import Facts
+from apps.gates.parameters import names, wait_minutes, whole_number
+from apps.gates.rules.base import Rule, build_evidence, not_read_yet, report_evidence
+from apps.gates.verdicts import Finding, Verdict
+
+SHOWN = 3  # tests named in the sentence; the evidence names more
+
+
+@dataclass(frozen=True)
+class Parameters:
+    maximum: int = whole_number(default=0, help_text="Failures and errors that are accepted, in all.")
+    groups: tuple[str, ...] = names(help_text="Report groups that count; without any, every test report.")
+    wait_minutes: int = wait_minutes()
+
+
+def judge(facts: Facts, parameters: Parameters, at: datetime) -> Finding:
+    """Blocked as soon as there are too many; otherwise the counts must be complete to pass."""
+    reports = [
+        report
+        for report in facts.reports
+        if report.type == "TEST" and (not parameters.groups or report.name in parameters.groups)
+    ]
+    failed = sum(report.failed for report in reports)
+    errors = sum(report.errors for report in reports)
+    counted = {report.name for report in reports}
+    failures = [failure for failure in facts.failures if failure.report in counted]
+    evidence: dict[str, Any] = {
+        "maximum": parameters.maximum,
+        "failed": failed,
+        "errors": errors,
+        "tests": [
+            {
+                "name": failure.name,
+                "status": failure.status,
+                "report": failure.report,
+                "message": failure.message,
+            }
+            for failure in failures
+        ],
+        "reports": [report_evidence(report) for report in reports],
+    } | (build_evidence(facts.build) if facts.build else {})
+    who = f"a developer of {facts.service}"
+    counts = f"{_count(failed, 'failure')} and {_count(errors, 'error')}"
+    # More evidence can only add to the count.
+    if failed + errors > parameters.maximum:
+        first = ", ".join(failure.name for failure in failures[:SHOWN])
+        rest = failed + errors - min(len(failures), SHOWN)
+        more = f" and {rest} more" if rest and first else ""
+        named = f": {first}{more}" if first else ""
+        return Finding(
+            Verdict.BLOCKED, f"{counts}, and at most {parameters.maximum} may be{named}.", evidence, who
+        )
+    if waiting := not_read_yet(facts, at, wait_minutes=parameters.wait_minutes):
+        return waiting
+    missing = [name for name in parameters.groups if name not in counted]
+    if missing or not reports:
+        what = f"There is no test report {', '.join(missing)}" if missing else "There is no test report"
+        return Finding(Verdict.INCONCLUSIVE, f"{what}, so failures cannot be counted.", evidence, who)
+    if incomplete := [report for report in reports if not report.complete]:
+        return Finding(
+            Verdict.INCONCLUSIVE,
+            f"Failures cannot be counted: {incomplete[0].name} is not complete "
+            f"({incomplete[0].problem or 'no raw file was read'}).",
+            evidence,
+            who,
+        )
+    cases = sum(report.parsed or 0 for report in reports)
+    return Finding(
+        Verdict.PASS, f"{counts} in {cases:,} tests; at most {parameters.maximum} may be.", evidence
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+RULE = Rule("max_failures", Parameters, judge)

@@ -1,0 +1,69 @@
+"""What a gate can say, and what a rule finds."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import models
+
+
+class Verdict(models.TextChoices):
+    PASS = "pass"
+    BLOCKED = "blocked"
+    INCONCLUSIVE = "inconclusive"
+    WAITING_HUMAN = "waiting_human", "waiting for a person"
+    WAITING_TIME = "waiting_time", "waiting for time"
+    WAITING_EVIDENCE = "waiting_evidence", "waiting for evidence"
+    OVERRIDDEN = "overridden"
+
+
+# The worst finding wins.
+WORST_FIRST = (
+    Verdict.BLOCKED,
+    Verdict.INCONCLUSIVE,
+    Verdict.WAITING_HUMAN,
+    Verdict.WAITING_EVIDENCE,
+    Verdict.WAITING_TIME,
+    Verdict.PASS,
+)
+
+# What commands and the Jenkins client exit with.
+EXIT_CODES = {
+    Verdict.PASS: 0,
+    Verdict.OVERRIDDEN: 0,
+    Verdict.BLOCKED: 10,
+    Verdict.WAITING_HUMAN: 11,
+    Verdict.WAITING_TIME: 12,
+    Verdict.INCONCLUSIVE: 13,
+    Verdict.WAITING_EVIDENCE: 14,
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one rule says: a verdict, one sentence, and what supports it."""
+
+    verdict: Verdict
+    sentence: str
+    # Ids, numbers and links; plain JSON values.
+    evidence: dict[str, Any] = field(default_factory=dict)
+    # Who can supply what is missing, such as "an approver of lockkeeper".
+    who: str = ""
+    # Set by apps.gates.evaluate.judge.
+    rule: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As Decision.findings holds it."""
+        return {
+            "rule": self.rule,
+            "verdict": str(self.verdict),
+            "sentence": self.sentence,
+            "evidence": self.evidence,
+            "who": self.who,
+        }
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The verdict that wins. No finding at all is inconclusive: a gate without rules is shut."""
+    found = set(verdicts)
+    return next((verdict for verdict in WORST_FIRST if verdict in found), Verdict.INCONCLUSIVE)
