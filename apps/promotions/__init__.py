@@ -1,0 +1,1 @@
+"""Who may rise, and when."""

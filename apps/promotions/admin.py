@@ -1,0 +1,245 @@
+"""Promotions: to be read, approved, rejected and cancelled, the latter through the services."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+
+from apps.access.models import User
+from apps.access.permissions import acting_user
+from apps.admin_base import LABELS, CommentForm, ReadOnlyAdmin, ReadOnlyInline, back_to, dialog, only
+from apps.catalog.models import Membership
+from apps.catalog.permissions import MOVERS
+from apps.errors import DomainError
+from apps.gates.admin import for_people
+from apps.promotions.models import Approval, Promotion
+from apps.promotions.services import approve_promotion, cancel_promotion, reject_promotion
+
+Act = Callable[[Promotion, User, str], None]
+
+
+def _approve(promotion: Promotion, user: User, comment: str) -> None:
+    approve_promotion(promotion=promotion, user=user, comment=comment)
+
+
+def _reject(promotion: Promotion, user: User, comment: str) -> None:
+    reject_promotion(promotion=promotion, user=user, comment=comment)
+
+
+def _cancel(promotion: Promotion, user: User, comment: str) -> None:
+    cancel_promotion(promotion=promotion, user=user, reason=comment)
+
+
+class ApprovalInline(ReadOnlyInline):
+    model = Approval
+    fields = ("user", "verdict", "comment", "created_at")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Approval]:
+        return super().get_queryset(request).select_related("user")
+
+
+@admin.register(Promotion)
+class PromotionAdmin(ReadOnlyAdmin):
+    service_path = "environment__service"
+    list_display = (
+        "id",
+        "release",
+        "show_where",
+        "show_status",
+        "show_verdict",
+        "requested_by",
+        "created_at",
+        "show_why",
+    )
+    list_display_links = ("id", "release")
+    list_filter = (only("environment__service"), only("environment"), "status", "decision__verdict")
+    list_select_related = ("environment__service", "release", "requested_by", "decision")
+    search_fields = ("release__version", "=release__digest", "requested_by__username")
+    fields = (
+        "show_service",
+        "environment",
+        "release",
+        "status",
+        "reason",
+        "requested_by",
+        "decision",
+        "deployment",
+        "created_at",
+        "updated_at",
+        "finished_at",
+    )
+    inlines = (ApprovalInline,)
+    change_form_before_template = "promotions/promotion_before.html"
+    actions = ("approve_selected", "reject_selected", "cancel_selected")
+    actions_detail = ("approve", "reject", "cancel")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Promotion]:
+        return super().get_queryset(request).defer("release__manifest", "decision__facts")
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        promotion = self.get_object(request, object_id or "")
+        decision = promotion.decision if promotion else None
+        context = {
+            "decision": decision,
+            "findings": for_people(decision),
+            "colour": LABELS.get(decision.verdict, "") if decision else "",
+            "status_colour": LABELS.get(promotion.status, "") if promotion else "",
+        }
+        return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), **context})
+
+    def waiting(self, request: HttpRequest) -> QuerySet[Promotion]:
+        return self.get_queryset(request).filter(status=Promotion.Status.PENDING)
+
+    # Who sees which button; whether it may be used is for the services to say.
+
+    def has_respond_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        """Approvers of what is shown, if it waits and somebody else asked for it; all staff for a list."""
+        if object_id is None:
+            return self.has_module_permission(request)
+        roles = Membership.objects.filter(user=request.user.pk, role=Membership.Role.APPROVER)
+        waiting = self.waiting(request).exclude(requested_by=request.user.pk)
+        return waiting.filter(pk=object_id, environment__service__in=roles.values("service")).exists()
+
+    def has_cancel_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        """Whoever asked for it, and those who move releases, while it waits; all staff for a list."""
+        if object_id is None:
+            return self.has_module_permission(request)
+        roles = Membership.objects.filter(user=request.user.pk, role__in=MOVERS)
+        waiting = self.waiting(request).filter(pk=object_id)
+        if request.user.is_superuser:
+            return waiting.exists()
+        mine = waiting.filter(requested_by=request.user.pk)
+        return mine.exists() or waiting.filter(environment__service__in=roles.values("service")).exists()
+
+    @admin.action(description="Approve", permissions=["respond"])
+    def approve_selected(self, request: HttpRequest, queryset: QuerySet[Promotion]) -> None:
+        self.act(request, queryset, _approve, "Approved")
+
+    @admin.action(description="Reject", permissions=["respond"])
+    def reject_selected(self, request: HttpRequest, queryset: QuerySet[Promotion]) -> None:
+        self.act(request, queryset, _reject, "Rejected")
+
+    @admin.action(description="Cancel", permissions=["cancel"])
+    def cancel_selected(self, request: HttpRequest, queryset: QuerySet[Promotion]) -> None:
+        self.act(request, queryset, _cancel, "Cancelled")
+
+    @action(
+        description="Approve",
+        permissions=["respond"],
+        icon="check",
+        variant=ActionVariant.SUCCESS,
+        dialog=dialog(
+            "Approve this promotion?", "It goes ahead as soon as the gate passes.", "Approve", CommentForm
+        ),
+    )
+    def approve(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
+        return self.act_on_one(request, form, object_id, _approve, "Approved")
+
+    @action(
+        description="Reject",
+        permissions=["respond"],
+        icon="block",
+        variant=ActionVariant.DANGER,
+        dialog=dialog(
+            "Reject this promotion?",
+            "That is its end; trying again is a new promotion.",
+            "Reject",
+            CommentForm,
+        ),
+    )
+    def reject(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
+        return self.act_on_one(request, form, object_id, _reject, "Rejected")
+
+    @action(
+        description="Cancel",
+        permissions=["cancel"],
+        icon="close",
+        dialog=dialog(
+            "Cancel this promotion?",
+            "Only what waits at its gate can be cancelled.",
+            "Cancel it",
+            CommentForm,
+        ),
+    )
+    def cancel(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
+        return self.act_on_one(request, form, object_id, _cancel, "Cancelled")
+
+    def act(self, request: HttpRequest, promotions: Any, act: Act, done: str, comment: str = "") -> None:
+        """Do it to each; what the services refuse becomes a message."""
+        for promotion in promotions:
+            try:
+                act(promotion, acting_user(request), comment)
+            except DomainError as error:
+                self.message_user(request, f"{promotion}: {error}", messages.ERROR)
+            else:
+                self.message_user(request, f"{done}: {promotion}.", messages.SUCCESS)
+
+    def act_on_one(
+        self, request: HttpRequest, form: forms.Form, object_id: str, act: Act, done: str
+    ) -> HttpResponse:
+        promotion = self.get_object(request, object_id)
+        if promotion is None:
+            self.message_user(request, f"There is no promotion {object_id}.", messages.ERROR)
+        else:
+            self.act(request, [promotion], act, done, form.cleaned_data["comment"])
+        return back_to(self, object_id)
+
+    @display(description="service")
+    def show_service(self, promotion: Promotion) -> str:
+        return promotion.environment.service.slug
+
+    @display(description="to", ordering="environment__slug")
+    def show_where(self, promotion: Promotion) -> str:
+        return f"{promotion.environment.service.slug} {promotion.environment.slug}"
+
+    @display(description="status", label=LABELS, ordering="status")
+    def show_status(self, promotion: Promotion) -> str:
+        return promotion.status
+
+    @display(description="verdict", label=LABELS, ordering="decision__verdict")
+    def show_verdict(self, promotion: Promotion) -> tuple[str, str] | None:
+        decision = promotion.decision
+        return (decision.verdict, decision.get_verdict_display()) if decision else None
+
+    @display(description="why")
+    def show_why(self, promotion: Promotion) -> str:
+        return why(promotion)
+
+
+def why(promotion: Promotion) -> str:
+    """The reason of its end, or what keeps it at its gate."""
+    if promotion.status != Promotion.Status.PENDING or promotion.decision is None:
+        return promotion.reason
+    worst = next((finding for finding in for_people(promotion.decision)), None)
+    return worst["sentence"] if worst and worst["verdict"] not in ("pass", "overridden") else ""
+
+
+@admin.register(Approval)
+class ApprovalAdmin(ReadOnlyAdmin):
+    service_path = "promotion__environment__service"
+    list_display = ("promotion", "show_service", "user", "show_verdict", "comment", "created_at")
+    list_filter = (only("promotion__environment__service"), "verdict")
+    list_select_related = ("promotion__environment__service", "promotion__release", "user")
+    ordering = ("-id",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Approval]:
+        return super().get_queryset(request).defer("promotion__release__manifest")
+
+    @display(description="service")
+    def show_service(self, approval: Approval) -> str:
+        return approval.promotion.environment.service.slug
+
+    @display(description="verdict", label=LABELS)
+    def show_verdict(self, approval: Approval) -> str:
+        return approval.verdict

@@ -1,0 +1,270 @@
+"""Promotions at the REST API: ask for one, approve, reject or cancel it, and wait for its end."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import django_filters
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from rest_framework import mixins, serializers, status, viewsets
+from rest_framework.decorators import action
+from rest_framework.generics import get_object_or_404
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from apps.access.models import Scope
+from apps.access.permissions import acting_user, require_scope
+from apps.api import Polled, Representation, RowsMixin, StrictSerializer, below
+from apps.catalog.models import Environment
+from apps.catalog.visibility import VisibleMixin, visible
+from apps.deployments.api import DeploymentBriefSerializer
+from apps.errors import NotFound
+from apps.gates.api import FindingSerializer
+from apps.gates.verdicts import Verdict
+from apps.promotions import services
+from apps.promotions.models import Approval, Promotion
+from apps.releases.api import ReleaseBriefSerializer
+from apps.releases.models import Release
+
+COMMENT_LIMIT = 2000  # characters
+
+
+class PromotionRequestSerializer(StrictSerializer):
+    """The wish to bring a release to an environment of its service."""
+
+    release = serializers.IntegerField(min_value=1, help_text="A release's id.")
+    environment = serializers.CharField(max_length=60, help_text="The slug of an environment.")
+
+
+class CommentSerializer(StrictSerializer):
+    comment = serializers.CharField(required=False, allow_blank=True, default="", max_length=COMMENT_LIMIT)
+
+
+class ApprovalSerializer(Representation):
+    user = serializers.CharField()
+    verdict = serializers.ChoiceField(Approval.Verdict.choices)
+    comment = serializers.CharField()
+    created_at = serializers.DateTimeField()
+
+    columns = ("user__username", "verdict", "comment", "created_at")
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "user": row["user__username"],
+            "verdict": row["verdict"],
+            "comment": row["comment"],
+            "created_at": row["created_at"],
+        }
+
+
+class LinksSerializer(Representation):
+    """Where to go on from here."""
+
+    self = serializers.URLField()
+    approve = serializers.URLField()
+    reject = serializers.URLField()
+    cancel = serializers.URLField()
+    release = serializers.URLField()
+    decision = serializers.URLField(allow_null=True)
+    deployment = serializers.URLField(allow_null=True)
+    page = serializers.URLField(help_text="Its page in the admin site.")
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        request = self.context["request"]
+
+        def link(name: str, key: Any) -> str | None:
+            return reverse(name, args=[key], request=request) if key else None
+
+        return {
+            "self": link("promotion-detail", row["id"]),
+            "approve": link("promotion-approve", row["id"]),
+            "reject": link("promotion-reject", row["id"]),
+            "cancel": link("promotion-cancel", row["id"]),
+            "release": link("release-detail", row["release_id"]),
+            "decision": link("decision-detail", row["decision_id"]),
+            "deployment": link("deployment-detail", row["deployment_id"]),
+            "page": link("admin:promotions_promotion_change", row["id"]),
+        }
+
+
+class PromotionSerializer(Representation):
+    id = serializers.IntegerField()
+    service = serializers.SlugField()
+    environment = serializers.SlugField()
+    release = ReleaseBriefSerializer()
+    status = serializers.ChoiceField(Promotion.Status.choices)
+    final = serializers.BooleanField(help_text="Whether its status is its last.")
+    reason = serializers.CharField(help_text="Why it ended as it did.")
+    verdict = serializers.ChoiceField(
+        Verdict.choices, allow_null=True, help_text="Of the newest decision; null before the first."
+    )
+    findings = FindingSerializer(many=True)
+    decision = serializers.IntegerField(allow_null=True)
+    deployment = DeploymentBriefSerializer(allow_null=True)
+    approvals = ApprovalSerializer(many=True)
+    requested_by = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+    columns = (
+        "id",
+        "environment__service__slug",
+        "environment__slug",
+        *ReleaseBriefSerializer.columns,
+        "status",
+        "reason",
+        "decision_id",
+        "decision__verdict",
+        "decision__findings",
+        *DeploymentBriefSerializer.columns,
+        "requested_by__username",
+        "created_at",
+        "updated_at",
+        "finished_at",
+    )
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        approval = ApprovalSerializer()
+        deployed = row["deployment_id"] is not None
+        return {
+            "id": row["id"],
+            "service": row["environment__service__slug"],
+            "environment": row["environment__slug"],
+            "release": ReleaseBriefSerializer().to_representation(row),
+            "status": row["status"],
+            "final": row["status"] in Promotion.FINAL,
+            "reason": row["reason"],
+            "verdict": row["decision__verdict"],
+            "findings": row["decision__findings"] or [],
+            "decision": row["decision_id"],
+            "deployment": DeploymentBriefSerializer().to_representation(row) if deployed else None,
+            "approvals": [approval.to_representation(each) for each in row["approvals"]],
+            "requested_by": row["requested_by__username"],
+            "created_at": row["created_at"],
+            "updated_at": row["updated_at"],
+            "finished_at": row["finished_at"],
+        }
+
+
+class PromotionDetailSerializer(PromotionSerializer):
+    links = LinksSerializer()
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        links = LinksSerializer(context=self.context).to_representation(row)
+        return super().to_representation(row) | {"links": links}
+
+
+class PromotionFilter(django_filters.FilterSet):
+    service = django_filters.CharFilter("environment__service__slug", help_text="A service's slug.")
+    environment = django_filters.CharFilter("environment__slug", help_text="An environment's slug.")
+    release = django_filters.NumberFilter("release", help_text="A release's id.")
+    status = django_filters.ChoiceFilter(choices=Promotion.Status.choices)
+
+
+class PromotionViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, viewsets.GenericViewSet):
+    """The wish to bring a release to an environment, from the gate to the end of its deployment.
+
+    Poll one with If-None-Match: 304 while nothing changed, Retry-After until it is final.
+    """
+
+    queryset = Promotion.objects.all()
+    service_path = "environment__service"
+    filterset_class = PromotionFilter
+    required_scopes = {
+        "create": [Scope.CI],
+        "approve": [Scope.APPROVE],
+        "reject": [Scope.APPROVE],
+        # Cancelling what somebody else asked for needs OPERATE; see cancel().
+        "cancel": [Scope.CI, Scope.OPERATE],
+    }
+
+    def get_serializer_class(self) -> type[Representation]:
+        return PromotionSerializer if self.action == "list" else PromotionDetailSerializer
+
+    def nest(self, rows: Sequence[dict[str, Any]]) -> None:
+        approvals = Approval.objects.values("promotion", *ApprovalSerializer.columns)
+        below(rows, "approvals", approvals, "promotion")
+
+    def retry_after(self, row: dict[str, Any]) -> int | None:
+        if row["status"] in Promotion.FINAL:
+            return None
+        # A gate may wait for a person, which takes longer than a host.
+        return 5 if row["status"] == Promotion.Status.PENDING else 2
+
+    def promotion(self) -> Promotion:
+        """The one that the address names, as its model, for the services."""
+        rows = Promotion.objects.select_related("environment__service", "release", "decision")
+        promotion: Promotion = get_object_or_404(
+            visible(rows, self.request.user, self.service_path), pk=self.kwargs["pk"]
+        )
+        return promotion
+
+    def answer(self, pk: int, code: int = status.HTTP_200_OK) -> Response:
+        """The promotion as it is after a write, read anew with what its representation needs."""
+        row = self.get_queryset().get(pk=pk)
+        self.nest([row])
+        headers = {"Location": reverse("promotion-detail", args=[pk], request=self.request)}
+        data = self.get_serializer(row).data
+        return Response(data, status=code, headers=headers if code == status.HTTP_201_CREATED else None)
+
+    @extend_schema(
+        request=PromotionRequestSerializer,
+        responses={200: PromotionDetailSerializer, 201: PromotionDetailSerializer},
+    )
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Ask for a release to be brought to an environment; the gate answers at once."""
+        wish = PromotionRequestSerializer(data=request.data)
+        wish.is_valid(raise_exception=True)
+        key, slug = wish.validated_data["release"], wish.validated_data["environment"]
+        releases = visible(Release.objects.select_related("service"), request.user, "service")
+        release = releases.filter(pk=key).first()
+        if release is None:
+            raise NotFound(f"There is no release {key}; GET /api/v1/releases/ lists them.")
+        environment = Environment.objects.filter(service=release.service, slug=slug).first()
+        if environment is None:
+            known = release.service.environments.values_list("slug", flat=True)
+            raise NotFound(
+                f"{release.service.slug} has no environment {slug!r}; it has {', '.join(known) or 'none'}."
+            )
+        asked_at = timezone.now()
+        promotion = services.request_promotion(
+            release=release, environment=environment, requested_by=acting_user(request)
+        )
+        # Asked again by the same user, it is the same promotion.
+        asked_before = promotion.created_at < asked_at
+        return self.answer(promotion.pk, status.HTTP_200_OK if asked_before else status.HTTP_201_CREATED)
+
+    @extend_schema(request=CommentSerializer, responses=PromotionDetailSerializer)
+    @action(detail=True, methods=["post"])
+    def approve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Agree to it, as an approver who did not ask for it."""
+        return self.respond(services.approve_promotion)
+
+    @extend_schema(request=CommentSerializer, responses=PromotionDetailSerializer)
+    @action(detail=True, methods=["post"])
+    def reject(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Refuse it, as an approver. That is its end."""
+        return self.respond(services.reject_promotion)
+
+    @extend_schema(request=CommentSerializer, responses=PromotionDetailSerializer)
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Take it back while it waits at its gate; of others' promotions only with the scope operate."""
+        promotion = self.promotion()
+        own = promotion.requested_by_id == request.user.pk
+        require_scope(request, *([Scope.CI, Scope.OPERATE] if own else [Scope.OPERATE]))
+        comment = self.comment()
+        services.cancel_promotion(promotion=promotion, user=acting_user(request), reason=comment)
+        return self.answer(promotion.pk)
+
+    def respond(self, service: Any) -> Response:
+        promotion = self.promotion()
+        service(promotion=promotion, user=acting_user(self.request), comment=self.comment())
+        return self.answer(promotion.pk)
+
+    def comment(self) -> str:
+        body = CommentSerializer(data=self.request.data)
+        body.is_valid(raise_exception=True)
+        return body.validated_data["comment"]

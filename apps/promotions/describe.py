@@ -1,0 +1,54 @@
+"""A promotion in words, for terminals."""
+
+from apps.gates.models import Decision
+from apps.gates.verdicts import EXIT_CODES, Verdict
+from apps.promotions.models import Promotion
+from apps.promotions.services import OPENS, blocker
+
+ENDED_BADLY = 1
+
+
+def summary(promotion: Promotion) -> str:
+    """One line: what, where to, how far."""
+    reason = f": {promotion.reason}" if promotion.reason else ""
+    return (
+        f"Promotion {promotion.pk}: {promotion.release.version} → {promotion.environment.service.slug}/"
+        f"{promotion.environment.slug} is {promotion.status}{reason}"
+    )
+
+
+def findings(decision: Decision) -> list[str]:
+    """The verdict, and under it each rule's finding with who can supply what is missing."""
+    verdict = Verdict(decision.verdict)
+    lines = [f"{verdict.label.capitalize()} (decision {decision.pk}, policy v{decision.policy.version})"]
+    width = max((len(finding["rule"]) for finding in decision.findings), default=0)
+    for finding in decision.findings:
+        mark = "✓" if finding["verdict"] in OPENS else "✗" if finding["verdict"] == Verdict.BLOCKED else "…"
+        who = finding["who"]
+        lines.append(
+            f"  {mark} {finding['rule']:<{width}}  {finding['sentence']}" + (f" [{who}]" if who else "")
+        )
+    return lines
+
+
+def waits(promotion: Promotion) -> str:
+    """What holds up a promotion whose gate is open; empty when nothing does."""
+    decision, deployment = promotion.decision, promotion.deployment
+    if promotion.status in Promotion.UNDER_WAY and deployment is not None and deployment.error_message:
+        return f"The deployment waits: {deployment.error_message}"
+    if promotion.status != Promotion.Status.PENDING or decision is None or decision.verdict not in OPENS:
+        return ""
+    why = blocker(environment=promotion.environment)
+    return (
+        f"The gate is open; it waits because {why}."
+        if why
+        else "The gate is open; manage.py reconcile starts it."
+    )
+
+
+def exit_code(promotion: Promotion) -> int:
+    """0 when it may go or has gone there; the verdict's code while it waits; 1 when it ended badly."""
+    if promotion.status == Promotion.Status.PENDING and promotion.decision is not None:
+        return EXIT_CODES[Verdict(promotion.decision.verdict)]
+    good = (Promotion.Status.SUCCEEDED, *Promotion.UNDER_WAY)
+    return 0 if promotion.status in good else ENDED_BADLY

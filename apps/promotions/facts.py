@@ -1,0 +1,162 @@
+"""Gather what a gate needs to know, in a fixed number of queries."""
+
+from apps.builds.models import Build, Report, TestResult
+from apps.catalog.models import Environment, Membership, Upstream
+from apps.deployments.models import Occupancy
+from apps.gates.facts import (
+    ApprovalFact,
+    BuildFact,
+    Facts,
+    FailureFact,
+    PersonFact,
+    PromotionFact,
+    ReportFact,
+    UpstreamFact,
+)
+from apps.promotions.models import Approval, Promotion
+from apps.releases.models import Release
+
+FAILURES_TOLD = 20  # the counts are the reports'; nobody reads more names than these in a finding
+MESSAGE_TOLD = 300  # characters
+
+
+def gather(*, release: Release, environment: Environment, promotion: Promotion | None = None) -> Facts:
+    """Everything the rules may ask about a release at the gate of an environment, as it stands now.
+
+    The queries: release with build, environment, reports, failures, upstreams, occupancies there,
+    promotions there, approvers; with a promotion also its requester and its approvals.
+    """
+    release = Release.objects.select_related("build", "service").defer("manifest").get(pk=release.pk)
+    environment = Environment.objects.get(pk=environment.pk)
+    approvers = _approvers(release.service_id)
+    return Facts(
+        service=release.service.slug,
+        environment=environment.slug,
+        release_id=release.pk,
+        release_version=release.version,
+        release_digest=release.digest,
+        build=_build(release.build),
+        reports=_reports(release.build),
+        failures=_failures(release.build),
+        upstreams=_upstreams(release, environment),
+        upstream_mode=environment.upstream_mode,
+        promotion=_promotion(promotion) if promotion else None,
+        approvals=_approvals(promotion, approvers) if promotion else (),
+        approvers=approvers,
+    )
+
+
+def _build(build: Build) -> BuildFact:
+    deviations = build.deviations
+    return BuildFact(
+        id=build.pk,
+        codebuild_id=build.codebuild_id,
+        status=build.status,
+        deviations=None if deviations is None else tuple(str(each) for each in deviations),
+        registered_at=build.created_at,
+        finished_at=build.finished_at,
+        collected_at=build.collected_at,
+        problem=build.problem,
+        log_url=build.log_url,
+    )
+
+
+def _reports(build: Build) -> tuple[ReportFact, ...]:
+    return tuple(
+        ReportFact(
+            id=report.pk,
+            name=report.name,
+            type=report.type,
+            status=report.status,
+            complete=report.complete,
+            problem=report.problem,
+            declared=report.declared,
+            returned=report.returned,
+            parsed=report.parsed,
+            passed=report.passed,
+            failed=report.failed,
+            errors=report.errors,
+            skipped=report.skipped,
+            unknown=report.unknown,
+        )
+        for report in Report.objects.filter(build=build).order_by("name")
+    )
+
+
+def _failures(build: Build) -> tuple[FailureFact, ...]:
+    red = (TestResult.Status.FAILED, TestResult.Status.ERROR)
+    results = TestResult.objects.filter(report__build=build, status__in=red)
+    return tuple(
+        FailureFact(
+            report=result.report.name,
+            name=str(result.case),
+            status=result.status,
+            message=result.message[:MESSAGE_TOLD],
+        )
+        for result in results.select_related("report", "case").order_by("report__name", "id")[:FAILURES_TOLD]
+    )
+
+
+def _upstreams(release: Release, environment: Environment) -> tuple[UpstreamFact, ...]:
+    edges = Upstream.objects.filter(environment=environment).select_related("source")
+    sources = [edge.source for edge in edges.order_by("source__position", "source__slug")]
+    been = {
+        # The last one wins.
+        occupancy.environment_id: occupancy
+        for occupancy in Occupancy.objects.filter(environment__in=sources, release=release).order_by("since")
+    }
+    coming = {
+        promotion.environment_id: promotion
+        for promotion in Promotion.objects.filter(
+            environment__in=sources,
+            release=release,
+            status__in=(Promotion.Status.PENDING, *Promotion.UNDER_WAY),
+        ).order_by("id")
+    }
+    facts = []
+    for source in sources:
+        occupancy, promotion = been.get(source.pk), coming.get(source.pk)
+        facts.append(
+            UpstreamFact(
+                id=source.pk,
+                slug=source.slug,
+                deployment_id=occupancy.deployment_id if occupancy else None,
+                since=occupancy.since if occupancy else None,
+                until=occupancy.until if occupancy else None,
+                promotion_id=promotion.pk if promotion else None,
+                promotion_at=promotion.created_at if promotion else None,
+            )
+        )
+    return tuple(facts)
+
+
+def _approvers(service_id: int) -> tuple[PersonFact, ...]:
+    members = Membership.objects.filter(
+        service=service_id, role=Membership.Role.APPROVER, user__is_active=True
+    )
+    return tuple(
+        PersonFact(id=pk, username=username)
+        for pk, username in members.order_by("user__username").values_list("user", "user__username")
+    )
+
+
+def _promotion(promotion: Promotion) -> PromotionFact:
+    row = Promotion.objects.select_related("requested_by").get(pk=promotion.pk)
+    return PromotionFact(
+        id=row.pk,
+        requested_by=PersonFact(id=row.requested_by_id, username=row.requested_by.username),
+        requested_at=row.created_at,
+    )
+
+
+def _approvals(promotion: Promotion, approvers: tuple[PersonFact, ...]) -> tuple[ApprovalFact, ...]:
+    able = {person.id for person in approvers}
+    return tuple(
+        ApprovalFact(
+            user=PersonFact(id=approval.user_id, username=approval.user.username),
+            approved=approval.verdict == Approval.Verdict.APPROVED,
+            at=approval.created_at,
+            counts=approval.user_id in able,
+        )
+        for approval in Approval.objects.filter(promotion=promotion).select_related("user").order_by("id")
+    )

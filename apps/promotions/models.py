@@ -1,0 +1,129 @@
+"""The wish to bring a release to an environment, and who agreed."""
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from apps.catalog.models import Environment
+from apps.deployments.models import Deployment
+from apps.gates.models import Decision
+from apps.leases import Leasable
+from apps.releases.models import Release
+
+
+class PromotionQuerySet(models.QuerySet["Promotion"]):
+    def pending(self) -> "PromotionQuerySet":
+        """Promotions that still wait at their gate."""
+        return self.filter(status=Promotion.Status.PENDING)
+
+    def under_way(self) -> "PromotionQuerySet":
+        """Promotions that have passed their gate and have not come to their end."""
+        return self.filter(status__in=Promotion.UNDER_WAY)
+
+
+class Promotion(Leasable):
+    """The wish to bring a release to an environment. A retry is a new promotion."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        DEPLOYING = "deploying"
+        VERIFYING = "verifying"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed", "failed (the release's fault)"
+        ERRORED = "errored", "errored (ours or AWS's)"
+        REJECTED = "rejected"
+        CANCELLED = "cancelled"
+        SUPERSEDED = "superseded"
+
+    UNDER_WAY = (Status.DEPLOYING, Status.VERIFYING)
+    FINAL = (
+        Status.SUCCEEDED,
+        Status.FAILED,
+        Status.ERRORED,
+        Status.REJECTED,
+        Status.CANCELLED,
+        Status.SUPERSEDED,
+    )
+
+    release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="promotions")
+    environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="promotions")
+    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
+    reason = models.TextField(blank=True, help_text="Why it ended as it did.")
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    decision = models.ForeignKey(
+        Decision, null=True, blank=True, on_delete=models.PROTECT, related_name="promotions"
+    )
+    deployment = models.OneToOneField(
+        Deployment, null=True, blank=True, on_delete=models.PROTECT, related_name="promotion"
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(auto_now=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects = PromotionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["environment"],
+                condition=Q(status__in=["deploying", "verifying"]),
+                name="promotion_one_under_way_per_environment",
+            ),
+            models.UniqueConstraint(
+                fields=["environment", "release"],
+                condition=Q(status="pending"),
+                name="promotion_one_pending_per_release",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status__in=["deploying", "verifying", "succeeded", "failed"])
+                | Q(deployment__isnull=False),
+                name="promotion_past_the_gate_has_deployment",
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    status__in=[
+                        "pending",
+                        "deploying",
+                        "verifying",
+                        "succeeded",
+                        "failed",
+                        "errored",
+                        "rejected",
+                        "cancelled",
+                        "superseded",
+                    ]
+                ),
+                name="promotion_status_known",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.release} → {self.environment}"
+
+
+class Approval(models.Model):
+    """A person's word on a promotion; it can be given once."""
+
+    class Verdict(models.TextChoices):
+        APPROVED = "approved"
+        REJECTED = "rejected"
+
+    promotion = models.ForeignKey(Promotion, on_delete=models.PROTECT, related_name="approvals")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    verdict = models.CharField(max_length=8, choices=Verdict)
+    comment = models.TextField(blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["promotion", "created_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["promotion", "user"], name="approval_once_per_user"),
+            models.CheckConstraint(
+                condition=Q(verdict__in=["approved", "rejected"]), name="approval_verdict_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} {self.verdict}"

@@ -1,0 +1,211 @@
+"""Move the world towards the rows: small steps, each on one leased row, each safe to be killed in.
+
+A step takes a lease, asks AWS with no transaction open, and writes what it saw if the lease is still its
+own. Any number of reconcilers may run side by side; PostgreSQL is what they share.
+"""
+
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+from django.db import InterfaceError, OperationalError, close_old_connections, connection, models
+from django.db.models import Exists, OuterRef
+from django.db.models.fields.json import KT
+
+from apps.aws.errors import AwsError
+from apps.builds.models import Build
+from apps.builds.services import collect_build
+from apps.commands import database_problem
+from apps.deployments.models import Deployment
+from apps.deployments.services import ANSWER_WITHIN, observe_deployment, request_deployment
+from apps.errors import DomainError
+from apps.leases import Leasable, Lease, LeaseLost, take, wake
+from apps.promotions.models import Promotion
+from apps.promotions.services import follow_deployment, start_promotion
+from apps.releases.models import Release
+from apps.releases.services import register_release
+
+log = structlog.get_logger(__name__)
+
+LEASE = timedelta(seconds=30)
+BUILD_POLL = timedelta(seconds=2)
+# Approvals, deployments and evidence wake what waits for them; this is for all the rest, such as time.
+JUDGE_EVERY = timedelta(seconds=5)
+SWEEP_EVERY = 30.0  # seconds between looks for bundles that a killed worker left unregistered
+LONGEST_BACKOFF = timedelta(minutes=1)
+DATABASE_BACKOFF = 15.0  # seconds at most
+
+
+def default_owner() -> str:
+    """A name for this worker that no other has, and that tells where it runs."""
+    return f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+@dataclass
+class Reconciler:
+    """One worker. ``tick`` does a little of everything; ``run`` ticks until ``stop`` is set."""
+
+    owner: str = field(default_factory=default_owner)
+    lease: timedelta = LEASE
+    idle: float = 1.0  # seconds to sleep when there was nothing to do
+    stop: threading.Event = field(default_factory=threading.Event)
+    failures: dict[tuple[str, int], int] = field(default_factory=dict)
+    sweep_at: float = 0.0
+
+    def run(self) -> None:
+        """Work until ``stop`` is set; PostgreSQL may go away and come back meanwhile."""
+        away = 0
+        while not self.stop.is_set():
+            try:
+                close_old_connections()
+                found = self.tick()
+                away = 0
+            except (OperationalError, InterfaceError) as error:
+                away += 1
+                seconds = min(2.0 ** (away - 1), DATABASE_BACKOFF)
+                log.error("database away", problem=database_problem(error), next_try_in_seconds=seconds)
+                connection.close()
+                self.stop.wait(seconds)
+                continue
+            if not found:
+                self.stop.wait(self.idle)
+
+    def tick(self) -> bool:
+        """One row of each kind of work; False when there was none at all."""
+        found = False
+        for step in (
+            self.collect_one_build,
+            self.register_one_release,
+            self.judge_one_promotion,
+            self.request_one_deployment,
+            self.observe_one_deployment,
+        ):
+            if self.stop.is_set():
+                break
+            found |= step()
+        return found
+
+    def collect_one_build(self) -> bool:
+        """Read how far a build is and, when it has ended, its evidence and its bundle."""
+
+        def work(build: Build, lease: Lease) -> timedelta:
+            collect_build(build=build, lease=lease)
+            build.refresh_from_db()
+            if build.collected_at is None:
+                return BUILD_POLL
+            self.sweep_at = 0.0
+            _wake_waiting_for(build)
+            return timedelta(0)
+
+        return self._one(Build.objects.uncollected(), work)
+
+    def register_one_release(self) -> bool:
+        """Make a release of the bundle that a build exported, unless it is one already."""
+        if time.monotonic() < self.sweep_at:
+            return False
+
+        def work(build: Build, lease: Lease) -> timedelta:
+            release = register_release(build=build)
+            log.info("release registered", release=release.version, build=build.codebuild_id)
+            _wake_waiting_for(build)
+            return timedelta(0)
+
+        found = self._one(unregistered_builds(), work)
+        if not found:
+            self.sweep_at = time.monotonic() + SWEEP_EVERY
+        return found
+
+    def judge_one_promotion(self) -> bool:
+        """Judge a pending promotion again, and let it through if its gate opens and the place is free."""
+
+        def work(promotion: Promotion, lease: Lease) -> timedelta:
+            start_promotion(promotion=promotion)
+            return JUDGE_EVERY
+
+        return self._one(Promotion.objects.pending(), work)
+
+    def request_one_deployment(self) -> bool:
+        """Tell CodeDeploy about an intent."""
+
+        def work(deployment: Deployment, lease: Lease) -> timedelta:
+            return request_deployment(
+                deployment=deployment,
+                lease=lease,
+                moved=follow_deployment,
+                grace=ANSWER_WITHIN + self.lease,
+            )
+
+        return self._one(Deployment.objects.filter(status=Deployment.Status.INTENDED), work)
+
+    def observe_one_deployment(self) -> bool:
+        """See how far CodeDeploy is."""
+        asked = (Deployment.Status.REQUESTED, Deployment.Status.RUNNING)
+
+        def work(deployment: Deployment, lease: Lease) -> timedelta:
+            return observe_deployment(deployment=deployment, lease=lease, moved=follow_deployment)
+
+        return self._one(Deployment.objects.filter(status__in=asked), work)
+
+    def _one(self, rows: models.QuerySet, work: Callable[..., timedelta]) -> bool:
+        """Do ``work`` on one free row; False when there is none. A row that fails rests, longer each time."""
+        lease = take(rows, owner=self.owner, duration=self.lease)
+        if lease is None:
+            return False
+        row: Leasable = lease.model._default_manager.get(pk=lease.pk)
+        key = (lease.model._meta.label_lower, lease.pk)
+        bound = log.bind(row=f"{key[0]}:{key[1]}")
+        try:
+            rest = work(row, lease)
+        except LeaseLost as error:
+            # Another worker goes on from what is written.
+            bound.warning("lease lost", problem=str(error))
+            return True
+        except (OperationalError, InterfaceError):
+            if not connection.is_usable():
+                raise  # PostgreSQL is away, which is not this row's fault
+            bound.exception("step failed")
+            rest = self._back_off(key)
+        except (AwsError, DomainError) as error:
+            rest = self._back_off(key)
+            bound.warning("step failed", problem=str(error), next_try_in_seconds=rest.total_seconds())
+        except Exception:
+            # A fault in one row's data or in our code must not stop the work on all others.
+            rest = self._back_off(key)
+            bound.exception("step failed", next_try_in_seconds=rest.total_seconds())
+        else:
+            self.failures.pop(key, None)
+        lease.release(rest)
+        return True
+
+    def _back_off(self, key: tuple[str, int]) -> timedelta:
+        self.failures[key] = count = self.failures.get(key, 0) + 1
+        return min(timedelta(seconds=2 ** min(count, 10)), LONGEST_BACKOFF)
+
+
+def reconcile_once(reconciler: Reconciler | None = None) -> bool:
+    """Do a little of everything that can be done now; False when there was nothing."""
+    return (reconciler or Reconciler()).tick()
+
+
+def unregistered_builds() -> models.QuerySet[Build]:
+    """Builds that exported a bundle which is no release yet, or whose release points to an older build."""
+    registered = Release.objects.filter(
+        service=OuterRef("service"), digest=OuterRef("bundle_sha256"), build__gte=OuterRef("pk")
+    )
+    return (
+        Build.objects.filter(
+            collected_at__isnull=False, problem="", exports__has_key="LOCKKEEPER_BUNDLE_SHA256"
+        )
+        .annotate(bundle_sha256=KT("exports__LOCKKEEPER_BUNDLE_SHA256"))
+        .filter(~Exists(registered))
+    )
+
+
+def _wake_waiting_for(build: Build) -> None:
+    wake(Promotion.objects.pending().filter(release__in=build.releases.values("pk")))

@@ -1,0 +1,326 @@
+"""Bring releases to environments: ask, agree, refuse, take back, judge, start and finish.
+
+Rows are locked in one order, so that no two writers wait for each other: environment, deployment,
+promotion, and last the ledger's chain.
+"""
+
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from apps.access.models import User
+from apps.catalog.models import Environment
+from apps.catalog.permissions import MOVERS, Role, require_role, roles_of
+from apps.deployments.models import Deployment
+from apps.deployments.services import failure_of, is_proving, unproved
+from apps.errors import DomainError, Forbidden, Invalid, NotFound
+from apps.gates.evaluate import judge
+from apps.gates.models import Decision, Policy
+from apps.gates.verdicts import Verdict
+from apps.leases import wake
+from apps.ledger.services import record
+from apps.promotions.facts import gather
+from apps.promotions.models import Approval, Promotion
+from apps.releases.models import Release
+
+OPENS = frozenset({Verdict.PASS, Verdict.OVERRIDDEN})
+Status = Promotion.Status
+
+
+def get_promotion(pk: int) -> Promotion:
+    """The promotion with what people want to see of it; NotFound otherwise."""
+    related = ("environment__service", "release", "requested_by", "decision", "deployment")
+    promotion = Promotion.objects.select_related(*related).filter(pk=pk).first()
+    if promotion is None:
+        raise NotFound(f"There is no promotion {pk}.")
+    return promotion
+
+
+def request_promotion(*, release: Release, environment: Environment, requested_by: User) -> Promotion:
+    """Ask for a release to be brought to an environment, and judge it at once.
+
+    Asked again by the same person while it is pending or under way, it is the same promotion. A newer
+    release supersedes older ones that are pending there; while a newer one is pending, an older one is
+    refused. It may be asked for while another promotion is under way, and waits for it.
+    """
+    service = environment.service
+    require_role(user=requested_by, service=service, roles=MOVERS)
+    if release.service_id != environment.service_id:
+        raise Invalid(
+            f"Release {release.version} is not of {service.slug}, so it cannot go to {environment}."
+        )
+    with transaction.atomic():
+        # One request per environment at a time: it looks at the others that wait there.
+        Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
+        here = Promotion.objects.filter(environment=environment)
+        waiting = here.pending().select_related("release", "requested_by")
+        open_ones = here.filter(Q(status=Status.PENDING) | Q(status__in=Promotion.UNDER_WAY), release=release)
+        if existing := open_ones.select_related("requested_by").first():
+            if existing.requested_by_id == requested_by.pk:
+                evaluate_promotion(promotion=existing)
+                return existing
+            raise DomainError(
+                f"{existing.requested_by.username} has asked for it already: promotion {existing.pk} is "
+                f"{existing.status}."
+            )
+        if newer := waiting.filter(release__gt=release.pk).order_by("-release").first():
+            raise DomainError(
+                f"The newer release {newer.release.version} waits for {environment.slug} (promotion "
+                f"{newer.pk}). Cancel that first to bring {release.version} there."
+            )
+        promotion = Promotion.objects.create(
+            release=release, environment=environment, requested_by=requested_by
+        )
+        superseded = list(waiting.exclude(pk=promotion.pk))
+        for old in superseded:
+            reason = f"{release.version} is newer and was asked for (promotion {promotion.pk})."
+            _end(old, Status.SUPERSEDED, reason)
+        decision = _judge(promotion)
+        for old in superseded:
+            _record(old, "promotion.superseded", data={"by": promotion.pk})
+        _record(
+            promotion,
+            "promotion.requested",
+            actor=requested_by,
+            data={"environment": environment.slug, "release": release.version, "digest": release.digest},
+        )
+        _record_decision(promotion, decision)
+    return promotion
+
+
+def evaluate_promotion(*, promotion: Promotion) -> Decision:
+    """Judge a pending promotion by the facts as they stand now.
+
+    A Decision is written when facts, policy or verdict differ from the last one. One that is not pending
+    any more keeps its last decision. ``promotion`` is brought up to date.
+    """
+    with transaction.atomic():
+        current = _lock(promotion)
+        before = current.decision
+        if current.status != Status.PENDING and before is not None:
+            decision = before
+        else:
+            decision = _judge(current)
+            if decision != before:
+                _record_decision(current, decision)
+    promotion.status, promotion.decision = current.status, decision
+    return decision
+
+
+def start_promotion(*, promotion: Promotion) -> bool:
+    """Let a pending promotion through its gate, if the gate opens and the environment is free.
+
+    The gate is judged here again, in the transaction that writes the deployment's intent. False when it
+    stays pending or was not pending any more.
+    """
+    with transaction.atomic():
+        # The lock keeps another worker from writing an intent for this environment meanwhile.
+        environment = Environment.objects.select_for_update(no_key=True).get(pk=promotion.environment_id)
+        current = _lock(promotion)
+        if current.status != Status.PENDING:
+            return False
+        before = current.decision
+        decision = _judge(current)
+        opens = decision.verdict in OPENS and not blocker(environment=environment)
+        if opens:
+            deployment = Deployment.objects.create(environment=environment, release_id=current.release_id)
+            _update(current, status=Status.DEPLOYING, deployment=deployment)
+            promotion.status, promotion.deployment = current.status, deployment
+        promotion.decision = decision
+        if decision != before:
+            _record_decision(current, decision)
+        if opens:
+            _record(
+                current,
+                "promotion.started",
+                data={
+                    "decision": decision.pk,
+                    "verdict": decision.verdict,
+                    "deployment": deployment.pk,
+                    "intent": str(deployment.intent),
+                },
+            )
+    return opens
+
+
+def blocker(*, environment: Environment) -> str:
+    """Why nothing else can start in an environment now; empty when it is free."""
+    under_way = Promotion.objects.under_way().filter(environment=environment).first()
+    if under_way is not None:
+        return f"promotion {under_way.pk} is {under_way.status} there"
+    deployment = Deployment.objects.active().filter(environment=environment).first()
+    return f"deployment {deployment} is {deployment.status} there" if deployment else ""
+
+
+def approve_promotion(*, promotion: Promotion, user: User, comment: str = "") -> Approval:
+    """Agree to a pending promotion, once, as an approver who did not ask for it; it is judged at once.
+
+    Being a superuser is not enough: only those who hold the approver role count at the gate.
+    """
+    return _say(promotion, user, Approval.Verdict.APPROVED, comment)
+
+
+def reject_promotion(*, promotion: Promotion, user: User, comment: str) -> Approval:
+    """Refuse a pending promotion as an approver; that is its end."""
+    return _say(promotion, user, Approval.Verdict.REJECTED, comment)
+
+
+def cancel_promotion(*, promotion: Promotion, user: User, reason: str = "") -> None:
+    """Take a pending promotion back, as its requester, a developer or an operator."""
+    service = promotion.environment.service
+    if promotion.requested_by_id != user.pk or not user.is_active:
+        require_role(user=user, service=service, roles=MOVERS)
+    reason = f"Cancelled by {user.username}{': ' if reason else '.'}{reason}"
+    with transaction.atomic():
+        if not _end(promotion, Status.CANCELLED, reason):
+            raise _no_longer_pending(promotion)
+        _record(promotion, "promotion.cancelled", actor=user, data={"reason": reason})
+
+
+def follow_deployment(deployment: Deployment) -> None:
+    """Bring a deployment's promotion to where the deployment is; call it in the transaction that moved it.
+
+    ``failed`` is the release's fault, ``errored`` ours or AWS's. A deployment that nobody promoted (a
+    foreign one) is left alone.
+    """
+    rows = Promotion.objects.under_way().filter(deployment=deployment)
+    promotion = rows.select_for_update(no_key=True, of=("self",)).first()
+    if promotion is None:
+        return
+    status, reason = _outcome(deployment)
+    if status is None or status == promotion.status:
+        return
+    if status == Status.VERIFYING:
+        _update(promotion, status=status)
+    else:
+        _update(promotion, status=status, reason=reason, finished_at=timezone.now())
+        environment_id, release_id = promotion.environment_id, promotion.release_id
+        transaction.on_commit(lambda: _wake_after(environment_id, release_id))
+    data = {"deployment": deployment.pk, "codedeploy_id": deployment.codedeploy_id, "reason": reason}
+    _record(promotion, f"promotion.{status}", data=data)
+
+
+def _outcome(deployment: Deployment) -> tuple[Promotion.Status | None, str]:
+    if deployment.status == Deployment.Status.RUNNING:
+        return (Status.VERIFYING if is_proving(deployment) else None), ""
+    if deployment.status == Deployment.Status.SUCCEEDED:
+        if hosts := unproved(deployment):
+            return Status.FAILED, f"CodeDeploy calls it a success, but not for {', '.join(hosts)}."
+        return Status.SUCCEEDED, ""
+    if deployment.status == Deployment.Status.STOPPED:
+        why = deployment.error_message or "somebody stopped it"
+        return Status.ERRORED, f"Deployment {deployment} was stopped in CodeDeploy: {why}"
+    if deployment.status == Deployment.Status.FAILED:
+        failure = failure_of(deployment)
+        return (Status.FAILED if failure.by_release else Status.ERRORED), failure.sentence
+    return None, ""
+
+
+def _wake_after(environment_id: int, release_id: int) -> None:
+    """What waits for this end: the next one here, and this release further down."""
+    here = Q(environment=environment_id)
+    below = Q(release=release_id, environment__upstreams=environment_id)
+    keys = list(Promotion.objects.pending().filter(here | below).values_list("pk", flat=True))
+    wake(Promotion.objects.filter(pk__in=keys))
+
+
+def _say(promotion: Promotion, user: User, verdict: Approval.Verdict, comment: str) -> Approval:
+    service = promotion.environment.service
+    held = roles_of(user=user, service=service)
+    if not held and not user.is_superuser:
+        raise NotFound(f"There is no promotion {promotion.pk} that {user.username} can see.")
+    if Role.APPROVER not in held:
+        raise Forbidden(f"{user.username} must be approver of {service.slug} for this.")
+    if promotion.requested_by_id == user.pk:
+        own = "be approved by" if verdict == Approval.Verdict.APPROVED else "be rejected by"
+        raise Forbidden(f"Promotion {promotion.pk} cannot {own} {user.username}, who asked for it.")
+    with transaction.atomic():
+        current = _lock(promotion)
+        if current.status != Status.PENDING:
+            raise _no_longer_pending(current)
+        if said := Approval.objects.filter(promotion=current, user=user).first():
+            raise DomainError(f"{user.username} has {said.verdict} promotion {promotion.pk} already.")
+        approval = Approval.objects.create(promotion=current, user=user, verdict=verdict, comment=comment)
+        before = current.decision
+        decision = _judge(current)
+        if verdict == Approval.Verdict.REJECTED:
+            reason = f"Rejected by {user.username}{': ' if comment else '.'}{comment}"
+            _end(current, Status.REJECTED, reason)
+        _record(current, f"promotion.{verdict}", actor=user, data={"comment": comment})
+        if decision != before:
+            _record_decision(current, decision)
+        transaction.on_commit(lambda: wake(Promotion.objects.filter(pk=current.pk)))
+    promotion.status, promotion.reason, promotion.decision = current.status, current.reason, decision
+    return approval
+
+
+def _judge(promotion: Promotion) -> Decision:
+    """The decision on a promotion whose row is locked: the last one, or a new one if anything changed."""
+    environment, release, last = promotion.environment, promotion.release, promotion.decision
+    policy = Policy.objects.filter(environment=environment).order_by("-version").first()
+    if policy is None:
+        # Without a policy the gate is shut, and the decision says so.
+        policy, _ = Policy.objects.get_or_create(environment=environment, version=1, defaults={"rules": []})
+    facts = gather(release=release, environment=environment, promotion=promotion)
+    at = timezone.now()
+    verdict, findings = judge(rules=policy.rules, facts=facts, at=at)
+    told = facts.to_json()
+    if last and (last.policy_id, last.verdict, last.facts) == (policy.pk, verdict, told):
+        return last
+    decision = Decision.objects.create(
+        policy=policy,
+        environment=environment,
+        release=release,
+        facts=told,
+        findings=[finding.to_json() for finding in findings],
+        verdict=verdict,
+        evaluated_at=at,
+    )
+    _update(promotion, decision=decision)
+    return decision
+
+
+def _lock(promotion: Promotion) -> Promotion:
+    """The promotion as it is now, locked for the rest of the transaction."""
+    rows = Promotion.objects.select_for_update(no_key=True, of=("self",))
+    return rows.select_related("environment__service", "release", "decision").get(pk=promotion.pk)
+
+
+def _update(promotion: Promotion, **values: object) -> None:
+    for name, value in values.items():
+        setattr(promotion, name, value)
+    promotion.updated_at = timezone.now()
+    promotion.save(update_fields=[*values, "updated_at"])
+
+
+def _end(promotion: Promotion, status: Promotion.Status, reason: str) -> bool:
+    """End a promotion that is still pending; False means it had moved on."""
+    now = timezone.now()
+    values = {"status": status, "reason": reason, "finished_at": now, "updated_at": now}
+    ended = Promotion.objects.pending().filter(pk=promotion.pk).update(**values)
+    promotion.refresh_from_db(fields=list(values))
+    return bool(ended)
+
+
+def _no_longer_pending(promotion: Promotion) -> DomainError:
+    return DomainError(f"Promotion {promotion.pk} is {promotion.status}: it no longer waits at its gate.")
+
+
+def _record_decision(promotion: Promotion, decision: Decision) -> None:
+    failing = sorted({finding["rule"] for finding in decision.findings if finding["verdict"] not in OPENS})
+    data = {"decision": decision.pk, "verdict": str(decision.verdict), "unmet": failing}
+    _record(promotion, "promotion.judged", data=data)
+
+
+def _record(
+    promotion: Promotion, action: str, *, actor: User | None = None, data: dict[str, Any] | None = None
+) -> None:
+    record(
+        chain=promotion.environment.service.slug,
+        action=action,
+        subject=f"promotion:{promotion.pk}",
+        actor=actor,
+        data=data,
+    )
