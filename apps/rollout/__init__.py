@@ -1,0 +1,1 @@
+"""On a deployed host: migrations, readiness, and what release this is."""
