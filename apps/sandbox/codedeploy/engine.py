@@ -1,0 +1,113 @@
+"""Carrying deployments out on several hosts, as many at a time as the deployment configuration allows."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+from .agent import Agent
+from .state import Deployment, State, Target, now
+
+log = logging.getLogger(__name__)
+
+# The service's own words.
+NO_INSTANCES = (
+    "The deployment failed because no instances were found for your deployment group. Check your deployment "
+    "group settings to make sure the tags for your Amazon EC2 instances or Auto Scaling groups correctly "
+    "identify the instances you want to deploy to, and then try again."
+)
+HEALTH_CONSTRAINTS = (
+    "The overall deployment failed because too many individual instances failed deployment, too few healthy "
+    "instances are available for deployment, or some instances in your deployment group are experiencing "
+    "problems."
+)
+
+
+def minimum_healthy(config: str, hosts: int) -> int:
+    """How many hosts must stay healthy, from
+    https://docs.aws.amazon.com/codedeploy/latest/userguide/deployment-configurations.html
+    """
+    if hosts == 1 or config.endswith("AllAtOnce"):
+        return 0
+    return hosts - 1 if config.endswith("OneAtATime") else -(-hosts // 2)
+
+
+class Engine:
+    """Runs deployments in threads of their own."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._closing = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, deployment: Deployment) -> None:
+        """Begin; the deployment changes state from now on."""
+        # Not a daemon: close() joins it, so that no hook is left without its agent.
+        thread = threading.Thread(target=self._run, args=(deployment,), name=deployment.id)
+        self._threads = [each for each in self._threads if each.is_alive()] + [thread]
+        thread.start()
+
+    def close(self) -> None:
+        """End running hooks and wait for their deployments."""
+        self._closing.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, deployment: Deployment) -> None:
+        try:
+            with self._state.lock:
+                deployment.status, deployment.started = "InProgress", now()
+            error = self._deploy(deployment)
+        except Exception:
+            log.exception("deployment %s broke", deployment.id)
+            error = {"code": "INTERNAL_ERROR", "message": "The sandbox failed; its log has the traceback."}
+        with self._state.lock:
+            for target in deployment.targets.values():
+                if target.status in {"Pending", "InProgress"}:
+                    target.skip_rest()
+                    target.set_status("Skipped" if target.status == "Pending" else "Failed")
+            deployment.completed = now()
+            deployment.error = error
+            if error:
+                deployment.status = "Failed"
+            elif deployment.stop.is_set() and deployment.overview()["Skipped"]:
+                deployment.status = "Stopped"
+            else:
+                deployment.status = "Succeeded"
+                deployment.group.last_successful = deployment
+
+    def _deploy(self, deployment: Deployment) -> dict[str, str] | None:
+        """Returns errorInformation, or None."""
+        if not deployment.targets:
+            return {"code": "NO_INSTANCES", "message": NO_INSTANCES}
+        waiting = list(deployment.targets.values())
+        hosts = len(waiting)
+        minimum = minimum_healthy(deployment.config, hosts)
+        running: set[Future[None]] = set()
+        with ThreadPoolExecutor(max_workers=hosts, thread_name_prefix=deployment.id) as pool:
+            while waiting or running:
+                failed = deployment.overview()["Failed"]
+                while waiting and hosts - failed - len(running) > minimum and not deployment.stop.is_set():
+                    running.add(pool.submit(self._deploy_to, deployment, waiting.pop(0)))
+                if not running:
+                    break  # stopped, or no further host may be taken out
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+        failed = deployment.overview()["Failed"]
+        if failed == hosts or (waiting and not deployment.stop.is_set()) or (hosts == 1 and failed):
+            return {"code": "HEALTH_CONSTRAINTS", "message": HEALTH_CONSTRAINTS}
+        return None
+
+    def _deploy_to(self, deployment: Deployment, target: Target) -> None:
+        runtime = self._state.runtime
+        agent = Agent(
+            target.instance.host,
+            deployment,
+            runtime.client("s3"),
+            runtime.aws_environment(),
+            self._closing.is_set,
+        )
+        with target.instance.busy:
+            agent.deploy(target)

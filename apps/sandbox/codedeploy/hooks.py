@@ -1,0 +1,223 @@
+"""Running the scripts of a lifecycle event as the agent does."""
+
+from __future__ import annotations
+
+import errno
+import getpass
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+from .appspec import AppSpec, Script
+
+_LOG_LIMIT = 2048
+
+
+class ScriptError(Exception):
+    """A script did not do its work; code is CodeDeploy's word for how."""
+
+    def __init__(self, code: str, script: str, message: str, log: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.script = script
+        self.log = log
+
+
+class Aborted(Exception):
+    """The host went down while a script ran."""
+
+
+class ScriptLog:
+    """The log tail of diagnostics: the last whole lines that are shorter than 2,048 characters together."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def append(self, line: str) -> None:
+        """Add a line; one that is too long by itself empties the log."""
+        self._lines.append(line)
+        left = _LOG_LIMIT
+        kept = 0
+        for text in reversed(self._lines):
+            left -= len(text)
+            if left <= 0:
+                break
+            kept += 1
+        self._lines = self._lines[len(self._lines) - kept :]
+
+    def __str__(self) -> str:
+        return "".join(self._lines)
+
+
+class HookRunner:
+    """Runs the scripts of one deployment's events on one host."""
+
+    def __init__(self, environment: Mapping[str, str], alive: Callable[[], bool]) -> None:
+        """environment is what every hook gets; alive says whether the host is still up."""
+        self._environment = dict(environment)
+        self._alive = alive
+
+    def run(self, event: str, appspec: AppSpec, deployment: Path) -> str:
+        """Run the event's scripts from the deployment's archive, in order; return the log's tail.
+
+        Raises ScriptError at the first that fails, Aborted if the host went down.
+        """
+        scripts = appspec.hooks.get(event, ())
+        if not scripts:
+            return ""
+        (deployment / "logs").mkdir(exist_ok=True)
+        writer = _Writer(deployment / "logs/scripts.log")
+        try:
+            writer.write(f"LifecycleEvent - {event}\n")
+            for script in scripts:
+                self._run_script(event, script, deployment / "deployment-archive", writer)
+        finally:
+            writer.close()
+        return str(writer.log)
+
+    def _run_script(self, event: str, script: Script, archive: Path, writer: _Writer) -> None:
+        # Joined as texts, so that a leading "/" stays inside the archive.
+        path = Path(f"{archive}/{script.location}")
+
+        def error(code: str, message: str) -> ScriptError:
+            return ScriptError(code, script.location, message, str(writer.log))
+
+        if not path.exists():
+            raise error("ScriptMissing", f"Script does not exist at specified location: {script.location}")
+        if not os.access(path, os.X_OK) or not path.stat().st_mode & 0o111:
+            try:
+                path.chmod(path.stat().st_mode | 0o111)
+            except OSError:
+                raise error(
+                    "ScriptNotExecutable",
+                    f"Unable to set script at specified location: {script.location} as executable",
+                ) from None
+        writer.write(f"Script - {script.location}\n")
+        try:
+            process = self._start(event, script, path)
+        except OSError as problem:
+            raise error("UnknownError", f"{problem.strerror} - {path}") from None
+        try:
+            finished = self._wait(process, script.timeout, writer)
+        except Aborted:
+            _signal_group(process, signal.SIGKILL)
+            raise
+        if not finished:
+            raise error(
+                "ScriptTimedOut",
+                f"Script at specified location: {script.location} failed to complete in "
+                f"{script.timeout} seconds",
+            )
+        if process.returncode != 0:
+            # A script that was killed by a signal has no exit code, and the agent then writes none.
+            status = process.returncode if process.returncode > 0 else ""
+            who = f" run as user {script.runas}" if script.runas else ""
+            raise error(
+                "ScriptFailed",
+                f"Script at specified location: {script.location}{who} failed with exit code {status}",
+            )
+
+    def _start(self, event: str, script: Script, path: Path) -> subprocess.Popen[bytes]:
+        argv = self._command(script, path)
+        environment = {**self._environment, "LIFECYCLE_EVENT": event}
+        try:
+            return _popen(argv, environment)
+        except OSError as problem:
+            if problem.errno != errno.ENOEXEC:
+                raise
+            # Without a #! line, Ruby hands the script to a shell.
+            return _popen(["/bin/sh", *argv], environment)
+
+    @staticmethod
+    def _command(script: Script, path: Path) -> list[str]:
+        if script.sudo:
+            # sudo would find the machine's own systemctl instead of the host's.
+            raise OSError(None, "sudo: true is not supported by the sandbox")
+        if not script.runas:
+            return [str(path)]
+        if os.geteuid() == 0:
+            return ["su", script.runas, "-c", str(path)]
+        if script.runas in {"root", getpass.getuser()}:
+            return [str(path)]  # this process stands for the agent, which is root on a host
+        raise OSError(None, f"runas {script.runas} needs a sandbox that runs as root")
+
+    def _wait(self, process: subprocess.Popen[bytes], timeout: float, writer: _Writer) -> bool:
+        """Wait for the script and for the end of its output; False if it took too long and was ended.
+
+        A child in the background that still holds stdout or stderr counts, so redirect all three descriptors
+        of one. A script that ignores TERM is waited for until it ends: so hangs the agent.
+        """
+        readers = [
+            threading.Thread(target=writer.copy, args=(stream, label), daemon=True)
+            for stream, label in ((process.stdout, "stdout"), (process.stderr, "stderr"))
+        ]
+        for reader in readers:
+            reader.start()
+        deadline = time.monotonic() + timeout
+        while process.poll() is None or any(reader.is_alive() for reader in readers):
+            if not self._alive():
+                raise Aborted
+            if time.monotonic() >= deadline:
+                _signal_group(process, signal.SIGTERM)
+                self._wait_for_end(process)
+                return False
+            time.sleep(0.02)
+        return True
+
+    def _wait_for_end(self, process: subprocess.Popen[bytes]) -> None:
+        while process.poll() is None:
+            if not self._alive():
+                raise Aborted
+            time.sleep(0.02)
+
+
+class _Writer:
+    """Lines to the diagnostics and, with the time, to logs/scripts.log."""
+
+    def __init__(self, path: Path) -> None:
+        self.log = ScriptLog()
+        self._file = path.open("a", encoding="utf-8")
+        self._lock = threading.Lock()
+
+    def write(self, line: str) -> None:
+        with self._lock:
+            self.log.append(line)
+            if not self._file.closed:
+                self._file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}")
+                self._file.flush()
+
+    def close(self) -> None:
+        # A child in the background may still hold a script's output, and a reader wait for it.
+        with self._lock:
+            self._file.close()
+
+    def copy(self, stream: IO[bytes], label: str) -> None:
+        with stream:
+            for line in stream:
+                self.write(f"[{label}]{line.decode(errors='replace')}")
+
+
+def _popen(argv: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        argv,
+        cwd="/",
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        umask=0o022,
+        process_group=0,
+    )
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return  # all of it has ended by itself

@@ -1,0 +1,19 @@
+"""How the demo ends when it does not end well."""
+
+from pathlib import Path
+
+
+class DemoError(Exception):
+    """Something did not go as it should: the reason, and the log that has the rest."""
+
+    def __init__(self, reason: str, log: Path | None = None) -> None:
+        super().__init__(reason)
+        self.log = log
+
+
+class Stopped(Exception):
+    """A signal asked for the end; `signum` is its number."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum

@@ -1,0 +1,43 @@
+import logging
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from apps.sandbox.processes import die_with_parent
+from apps.sandbox.server import Server, StartupError
+
+
+class Command(BaseCommand):
+    help = (
+        "Serve an embedded AWS for development and tests: CodeBuild and CodeDeploy that really run, and "
+        "moto's S3, SQS, EventBridge, STS and SSM. Its state lives as long as this process."
+    )
+    requires_system_checks = []
+    requires_migrations_checks = False
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--state", type=Path, required=True, help="folder for builds, hosts and logs")
+        parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: a free one)")
+        parser.add_argument(
+            "--ready-file",
+            type=Path,
+            help='file that gets {"endpoint": "http://…"} once requests are answered',
+        )
+
+        parser.add_argument(
+            "--with-parent", action="store_true", help="stop when the process that started this one ends"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["with_parent"]:
+            die_with_parent()
+        logging.getLogger("botocore").setLevel(logging.WARNING)
+        try:
+            server = Server(options["state"], port=options["port"])
+            self.stdout.write(f"AWS_ENDPOINT_URL={server.endpoint}")
+            self.stdout.flush()
+            server.run(options["ready_file"])
+        except StartupError as error:
+            raise CommandError(str(error)) from error
