@@ -1,0 +1,72 @@
+"""What each lifecycle event does. ApplicationStop and the BlockTraffic hooks do nothing and are not here."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from deploy import disk, environment, files, swap
+from deploy.bundle import Bundle
+from deploy.host import Host
+from deploy.output import step
+from deploy.platform_check import check_platform
+from deploy.prepare import prepare_release
+from deploy.release import ensure_release
+
+
+def before_install(host: Host, bundle: Bundle, environ: Mapping[str, str]) -> None:
+    """Refuse what must not be installed here, before anything on the host changes."""
+    host.check_deployment(environ)
+    # The place of the signed permit for this digest and this environment: the host's own verifier will be
+    # asked here. There is none yet, and nothing below stands in for it.
+    check_platform(bundle.manifest)
+    bundle.check_archive()
+    for folder in (host.releases, host.venvs):
+        files.discard_leftovers(folder)
+    exists = environment.is_complete(environment.environment_path(host, bundle))
+    disk.check_room(host.home, disk.needed_bytes(bundle, environment_exists=exists))
+
+
+def after_install(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -> None:
+    """Make the environment and the release, then let the release check itself and migrate."""
+    try:
+        made = environment.ensure_environment(host, bundle)
+        release = ensure_release(host, bundle, made)
+    finally:
+        # Half an environment on a disk that is full would keep it full.
+        for folder in (host.releases, host.venvs):
+            files.discard_leftovers(folder)
+    prepare_release(host, release)
+
+
+def application_start(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -> None:
+    """Swap."""
+    swap.swap_to(host, bundle.digest)
+
+
+def validate_service(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -> None:
+    """Prove it, or put the previous release back."""
+    swap.validate(host, bundle.digest)
+
+
+def allow_traffic(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -> None:
+    """Warm up, on either side of AllowTraffic."""
+    swap.warm_up(host, bundle.digest)
+
+
+EVENTS: dict[str, Callable[[Host, Bundle, Mapping[str, str]], None]] = {
+    "BeforeInstall": before_install,
+    "AfterInstall": after_install,
+    "ApplicationStart": application_start,
+    "ValidateService": validate_service,
+    "BeforeAllowTraffic": allow_traffic,
+    "AfterAllowTraffic": allow_traffic,
+}
+
+
+def run(event: str, *, root: Path, archive: Path, environ: Mapping[str, str]) -> None:
+    """Do what ``event`` asks for, under the host's lock. Raises Failure."""
+    host = Host.read(root)
+    host.check_laid_out()
+    bundle = Bundle.load(archive, environ)
+    step(f"{event}: {bundle.manifest.service} {bundle.name}")
+    with host.locked():
+        EVENTS[event](host, bundle, environ)

@@ -1,0 +1,68 @@
+"""Folders that are complete or absent, and pointers that are old or new."""
+
+import os
+import shutil
+from pathlib import Path
+
+from deploy.process import run
+
+TEMPORARY = ".tmp-"
+
+
+def fresh(folder: Path) -> Path:
+    """Make an empty temporary folder for what will become ``folder``, without remains of a killed run."""
+    temporary = folder.parent / f"{TEMPORARY}{folder.name}"
+    discard(temporary)
+    temporary.mkdir()
+    return temporary
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder that may not be there."""
+    if folder.is_symlink() or folder.exists():
+        shutil.rmtree(folder)
+
+
+def discard_leftovers(parent: Path) -> None:
+    """Remove the temporary folders of runs that were killed. Only under the host's lock."""
+    for folder in parent.glob(f"{TEMPORARY}*"):
+        discard(folder)
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Give a finished folder its name, once what is in it is on the disk."""
+    run(["sync", "--file-system", str(temporary)], timeout_s=300)
+    temporary.rename(final)
+    sync_folder(final.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees the old or the new one."""
+    temporary = path.with_name(f"{TEMPORARY}{path.name}")
+    with temporary.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def point(link: Path, target: str | None) -> None:
+    """Make ``link`` a symbolic link to ``target``, or remove it, in one step."""
+    if target is None:
+        link.unlink(missing_ok=True)
+    else:
+        temporary = link.with_name(f"{TEMPORARY}{link.name}")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        temporary.replace(link)
+    sync_folder(link.parent)

@@ -1,0 +1,114 @@
+"""Programs this one runs; none of them outlives it."""
+
+import ctypes
+import os
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from deploy.errors import Failure
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+TAIL_LINES = 15
+
+
+def die_with_parent() -> None:
+    """In the child: be killed when the parent is, so that `kill -9` of a hook leaves nothing at work."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def run(
+    command: Sequence[str],
+    *,
+    timeout_s: float,
+    environ: Mapping[str, str] | None = None,
+    check: bool = True,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program and return what it printed, both streams together.
+
+    Raises Failure when it is missing, takes longer than ``timeout_s`` or, with ``check``, fails.
+    """
+    name = Path(command[0]).name
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            env=environ,
+            preexec_fn=die_with_parent,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise Failure(
+            f"{command[0]} is not on this host (PATH is {os.environ.get('PATH', 'empty')})."
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise Failure(f"`{' '.join(command[:3])}` took longer than {timeout_s:.0f} s.") from None
+    if check and done.returncode:
+        raise Failure(f"{name} failed (exit {done.returncode}): {last_words(done.stdout)}")
+    return done
+
+
+def run_shown(
+    command: Sequence[str], *, folder: Path, environ: Mapping[str, str], label: str, timeout_s: float
+) -> None:
+    """Run a program and show its lines as they come.
+
+    Raises Failure with its last words when it fails or takes longer than ``timeout_s``.
+    """
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    timed_out = False
+
+    def expire(_number: int, _frame: object) -> None:
+        nonlocal timed_out
+        timed_out = True
+        child.kill()
+
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        preexec_fn=die_with_parent,
+    ) as child:
+        previous = signal.signal(signal.SIGALRM, expire)
+        signal.setitimer(signal.ITIMER_REAL, timeout_s)
+        try:
+            for line in child.stdout or ():
+                print(f"       {line.rstrip()}", flush=True)
+                tail.append(line.rstrip())
+            code = child.wait()
+        except BaseException:
+            child.kill()
+            raise
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, previous)
+    if timed_out:
+        raise Failure(f"{label} took longer than {timeout_s:.0f} s and was stopped.")
+    if code:
+        raise Failure(f"{label} failed (exit {code}): {last_words(chr(10).join(tail))}")
+
+
+def last_words(text: str) -> str:
+    """The line of a program's output that most likely says why it failed."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return "it printed nothing"
+    # A Python traceback ends in the exception; what servers log after it is about themselves.
+    for line in reversed(lines):
+        name = line.partition(":")[0]
+        if name.rpartition(".")[2].endswith(("Error", "Exception", "NotFound")) and " " not in name:
+            return line[:400]
+    return lines[-1][:400]

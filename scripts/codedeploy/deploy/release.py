@@ -1,0 +1,71 @@
+"""A release on the host: the bundle's files under its digest, immutable, complete or absent."""
+
+import compileall
+import hashlib
+import json
+from pathlib import Path
+
+from deploy import files
+from deploy.bundle import Bundle, File, sha256
+from deploy.errors import Failure
+from deploy.host import Host
+from deploy.output import step
+
+RELEASE = "release.json"
+
+
+def ensure_release(host: Host, bundle: Bundle, environment: Path) -> Path:
+    """Return the bundle's release folder, making it from what CodeDeploy installed where it is absent.
+
+    Raises Failure when a file is not what the manifest says, also in a release that is there already.
+    """
+    release = host.release(bundle.digest)
+    link = f"../../venvs/{environment.name}"
+    if release.is_dir():
+        step(f"Release {bundle.name}: already here")
+        _check_unchanged(release, bundle)
+        if not (release / ".venv").is_symlink() or str((release / ".venv").readlink()) != link:
+            # The environment it was made with is gone, or belongs to an interpreter that was replaced.
+            files.point(release / ".venv", link)
+        return release
+    step(f"Release {bundle.name}: copying")
+    temporary = files.fresh(release)
+    for file in bundle.manifest.release_files():
+        _copy(file, host.incoming, temporary)
+    (temporary / "manifest.json").write_bytes(bundle.manifest.raw)
+    about = {"digest": bundle.digest, "version": bundle.manifest.version, "commit": bundle.manifest.commit}
+    (temporary / RELEASE).write_text(json.dumps(about, indent=2) + "\n")
+    (temporary / ".venv").symlink_to(link)
+    # The service cannot write here; compiled for the place it will be at, so that tracebacks name it.
+    compileall.compile_dir(
+        temporary, maxlevels=20, quiet=2, stripdir=str(temporary), prependdir=str(release), workers=1
+    )
+    files.publish(temporary, release)
+    return release
+
+
+def _copy(file: File, source: Path, target: Path) -> None:
+    path = source / file.path
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        content = b""
+    if len(content) != file.size or hashlib.sha256(content).hexdigest() != file.sha256:
+        raise Failure(
+            f"{path} is not what the manifest says, though CodeDeploy has just installed it: "
+            "something else writes there. Deploy again."
+        )
+    copy = target / file.path
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_bytes(content)
+    copy.chmod(0o755 if file.mode & 0o100 else 0o644)
+
+
+def _check_unchanged(release: Path, bundle: Bundle) -> None:
+    for file in bundle.manifest.release_files():
+        path = release / file.path
+        if not path.is_file() or sha256(path) != file.sha256:
+            raise Failure(
+                f"{path} was changed or removed on this host, so this is not the release that was approved. "
+                f"While another release serves, move {release} away and deploy again."
+            )

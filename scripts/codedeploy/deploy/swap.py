@@ -1,0 +1,145 @@
+"""Move the service from one release to another with no request dropped, under the host's lock.
+
+The public socket belongs to systemd and outlives releases. The new one is started beside the old one, proves
+itself on a socket of its own, and only then the old one is told to finish.
+"""
+
+import contextlib
+
+from deploy import systemd
+from deploy.errors import Failure, Interrupted
+from deploy.health import Door
+from deploy.host import Host
+from deploy.output import detail, step, warn
+from deploy.pointers import Pointers, Unproved
+from deploy.systemd import Units
+
+TIMES_IN_A_ROW = 5
+
+
+def swap_to(host: Host, digest: str) -> None:
+    """Make ``digest`` the serving release, or raise Failure with the other one serving as before.
+
+    Killed at any point, running it again ends in the same state: everything but ``digest`` is stopped by
+    what systemd has loaded and not by what the pointers say.
+    """
+    pointers = Pointers(host)
+    if pointers.current not in (None, digest):
+        detail(f"{pointers.current} serves now")
+    try:
+        _start_and_prove(host, digest)
+    except Failure as failure:
+        unproved = pointers.unproved
+        if pointers.current != digest:
+            _put_away(digest)
+            serving = pointers.current
+            rest = (
+                f"Release {serving[:12]} still serves." if serving else "No release has served here before."
+            )
+        elif unproved is not None and unproved.digest == digest:
+            rest = _put_back(host, pointers, unproved)
+        else:
+            rest = "It is the current release, so it is being tried further."
+        raise Failure(f"Release {digest[:12]} did not start: {str(failure).rstrip('.')}. {rest}") from None
+    pointers.move_to(digest)
+    stop_others(digest)
+    detail(f"{digest} serves")
+
+
+def _start_and_prove(host: Host, digest: str) -> None:
+    """Start a release and wait until it says on its private socket that it is this one and ready."""
+    units = Units(digest)
+    step(f"Starting {digest[:12]} beside what serves")
+    try:
+        systemd.start(units.service)
+    except Interrupted:
+        raise
+    except Failure as failure:
+        _show_log(units.service)
+        raise Failure(systemd.why_down(units.service)) from failure
+
+    def ended() -> str | None:
+        return systemd.why_down(units.service) if systemd.is_down(units.service) else None
+
+    door = Door(host.settings["PUBLIC_URL"], private=host.private_socket(digest))
+    try:
+        door.wait_for(digest, times=1, within_s=host.prove_s, give_up=ended)
+        systemd.start(units.reconcile)
+    except Failure:
+        _show_log(units.service)
+        raise
+    detail("answers on its private socket, ready")
+
+
+def _put_away(digest: str) -> None:
+    """Stop a release that did not prove itself; Restart=always would try for ever."""
+    units = Units(digest)
+    with contextlib.suppress(Failure):  # the reason it did not start is the one to tell
+        systemd.stop(units.all)
+    systemd.forget_failure(units.all)
+
+
+def stop_others(digest: str | None) -> None:
+    """Stop every release but ``digest``, letting requests under way finish."""
+    for other in sorted(systemd.loaded_digests() - {digest}):
+        step(f"Stopping {other[:12]}")
+        systemd.stop(Units(other).all)
+        systemd.forget_failure(Units(other).all)
+
+
+def validate(host: Host, digest: str) -> None:
+    """Confirm that the front door answers with this release.
+
+    Otherwise put the one before it back and raise Failure.
+    """
+    pointers = Pointers(host)
+    url = host.settings["PUBLIC_URL"]
+    step(f"Asking {url}")
+    unit = Units(digest).service
+    try:
+        if pointers.current != digest:
+            raise Failure(f"current is {str(pointers.current)[:12]}")
+        Door(url).wait_for(digest, times=TIMES_IN_A_ROW, within_s=host.prove_s)
+        unit = Units(digest).reconcile
+        if systemd.is_down(unit):
+            raise Failure(f"its reconciler does not stay up: {systemd.why_down(unit)}")
+    except Failure as failure:
+        _show_log(unit)
+        reason = f"Release {digest[:12]} did not prove itself at {url}: {str(failure).rstrip('.')}."
+    else:
+        pointers.confirm()
+        detail(f"{TIMES_IN_A_ROW} answers in a row from {digest}, ready")
+        return
+    unproved = pointers.unproved
+    if unproved is None or unproved.digest != digest:
+        raise Failure(f"{reason} It had been confirmed before, so nothing was put back.")
+    raise Failure(f"{reason} {_put_back(host, pointers, unproved)}")
+
+
+def _put_back(host: Host, pointers: Pointers, unproved: Unproved) -> str:
+    """Undo an unconfirmed swap and say what serves now; raise Failure when the one before fails too."""
+    if unproved.current is None:
+        pointers.put_back(unproved)
+        stop_others(None)
+        return "There is no release to put back, so nothing serves on this host."
+    step(f"Putting {unproved.current[:12]} back")
+    try:
+        _start_and_prove(host, unproved.current)
+    except Failure as failure:
+        raise Failure(
+            f"Release {unproved.current[:12]}, which was to be put back, fails too: {failure}"
+        ) from None
+    pointers.put_back(unproved)
+    stop_others(unproved.current)
+    return f"Release {unproved.current[:12]} serves again."
+
+
+def warm_up(host: Host, digest: str) -> None:
+    """Have every worker open its database connection before the load balancer sends requests."""
+    step("Warming up")
+    Door(host.settings["PUBLIC_URL"]).wait_for(digest, times=2 * TIMES_IN_A_ROW, within_s=host.prove_s)
+
+
+def _show_log(unit: str) -> None:
+    for line in systemd.log_tail(unit):
+        warn(line[:200])
