@@ -1,0 +1,214 @@
+"""Every page of the admin: it opens, and its number of queries does not grow with its rows."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib import admin
+from django.db import connection
+from django.test import TestCase
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from apps.builds.models import ReportFile
+from apps.catalog.models import Service
+from apps.ledger.services import record
+from apps.promotions.models import Approval
+from tests.clients import signed_in
+from tests.factories import (
+    make_build,
+    make_decision,
+    make_deployment,
+    make_environment,
+    make_member,
+    make_occupancy,
+    make_policy,
+    make_promotion,
+    make_release,
+    make_report,
+    make_result,
+    make_service,
+    make_target,
+    make_token,
+    make_user,
+)
+
+EVENTS = ("BeforeInstall", "AfterInstall", "ApplicationStart")
+MODELS = [model for model in admin.site._registry if model._meta.app_label != "unfold"]
+HISTORY = [
+    "builds.Build",
+    "builds.Report",
+    "builds.ReportFile",
+    "builds.TestCase",
+    "builds.TestResult",
+    "releases.Release",
+    "deployments.Deployment",
+    "deployments.Target",
+    "deployments.HookEvent",
+    "deployments.Occupancy",
+    "gates.Decision",
+    "promotions.Promotion",
+    "promotions.Approval",
+    "ledger.Entry",
+]
+
+
+def make_one_of_each(slug: str) -> None:
+    """A service with a row in every table, none of which shares a parent with another call's."""
+    service = make_service(slug)
+    environment = make_environment(service, "staging")
+    make_environment(service, "production", upstreams=(environment,))
+    requester = make_member(service, "developer")
+    build = make_build(service, requested_by=requester)
+    report = make_report(build, failed=1)
+    make_result(report)
+    ReportFile.objects.create(report=report, bucket="b", key="unit.xml", size=1, sha256="0" * 64)
+    release = make_release(build=build)
+    make_policy(environment, [{"rule": "approved", "parameters": {}}], created_by=requester)
+    decision = make_decision(environment, release, "waiting_human")
+    deployment = make_deployment(environment, release)
+    make_target(deployment, "staging-1", *EVENTS)
+    make_occupancy(deployment, since=timezone.now() - timedelta(hours=1))
+    promotion = make_promotion(environment, release, requested_by=requester, decision=decision)
+    running = make_deployment(environment, status="running")
+    make_target(running, "staging-2", *EVENTS)
+    make_promotion(environment, running.release, status="deploying", deployment=running)
+    Approval.objects.create(promotion=promotion, user=make_user(), verdict="approved")
+    record(chain=slug, action="service.registered", subject=f"service:{service.pk}", actor=requester)
+    make_token(requester)
+
+
+def address(model: type, page: str, *args: object) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args)
+
+
+class PageTests(TestCase):
+    @classmethod
+    def setUpTestData(cls) -> None:
+        cls.superuser = make_user("root", is_superuser=True, is_staff=True)
+        make_one_of_each("web")
+
+    def setUp(self) -> None:
+        self.client = signed_in(self.superuser)
+
+    def test_every_model_has_a_page_with_rows(self) -> None:
+        for model in MODELS:
+            with self.subTest(model._meta.label):
+                assert model.objects.exists(), "make_one_of_each makes none of these"
+                row = model.objects.order_by("pk").last()
+                response = self.client.get(address(model, "change", row.pk))
+                assert response.status_code == 200, response.get("Location", "")
+
+    def test_no_list_queries_per_row(self) -> None:
+        def counts() -> dict[str, int]:
+            found = {}
+            for model in MODELS:
+                with CaptureQueriesContext(connection) as queries:
+                    response = self.client.get(address(model, "changelist"))
+                assert response.status_code == 200
+                found[model._meta.label] = len(queries)
+            return found
+
+        before = counts()
+        for slug in ("api", "worker", "site"):
+            make_one_of_each(slug)
+        assert counts() == before
+
+    def test_what_the_lists_cost(self) -> None:
+        # 1: session  2: user  3: count  4: rows with what they show; environments 5: their upstreams.
+        # And one or two for filters whose choices are rows.
+        for model in MODELS:
+            with self.subTest(model._meta.label), CaptureQueriesContext(connection) as queries:
+                self.client.get(address(model, "changelist"))
+                assert len(queries) <= 6, "\n".join(query["sql"][:200] for query in queries)
+
+    def test_lists_leave_large_columns_out(self) -> None:
+        for model in MODELS:
+            with self.subTest(model._meta.label), CaptureQueriesContext(connection) as queries:
+                self.client.get(address(model, "changelist"))
+                for query in queries:
+                    for column in ('"manifest"', '"facts"', '"log_tail"'):
+                        assert column not in query["sql"], query["sql"]
+
+    def test_the_overview_costs_the_same_however_much_there_is(self) -> None:
+        # 1: session  2: user  3: environments  4: what runs there  5: promotions at or past their gates
+        # 6: how far their hosts are  7: those that ended
+        with self.assertNumQueries(7):
+            response = self.client.get(reverse("admin:index"))
+        self.assertContains(response, "web")
+        for slug in ("api", "worker"):
+            make_one_of_each(slug)
+        with self.assertNumQueries(7):
+            self.client.get(reverse("admin:index"))
+
+    def test_the_overview_shows_how_far_a_deployment_is(self) -> None:
+        environment = make_environment(make_service("busy"), "staging")
+        deployment = make_deployment(environment, status="running")
+        target = make_target(deployment, "busy-1", *EVENTS)
+        target.events.filter(name="AfterInstall").update(status="InProgress")
+        target.events.filter(name="ApplicationStart").update(status="Pending")
+        make_promotion(environment, deployment.release, status="deploying", deployment=deployment)
+        self.assertContains(self.client.get(reverse("admin:index")), "busy-1: AfterInstall InProgress")
+
+    def test_pages_of_history_take_no_writes(self) -> None:
+        for model in MODELS:
+            if model._meta.label not in HISTORY:
+                continue
+            row = model.objects.order_by("pk").last()
+            with self.subTest(model._meta.label):
+                assert self.client.get(address(model, "add")).status_code == 403
+                assert self.client.post(address(model, "change", row.pk), {}).status_code == 403
+                assert self.client.post(address(model, "delete", row.pk), {"post": "yes"}).status_code == 403
+                assert model.objects.filter(pk=row.pk).exists()
+
+
+class VisibilityTests(TestCase):
+    @classmethod
+    def setUpTestData(cls) -> None:
+        make_one_of_each("web")
+        make_one_of_each("secret")
+        cls.member = make_user("member", is_staff=True)
+        cls.member.memberships.create(service=Service.objects.get(slug="web"), role="viewer")
+
+    def test_staff_see_their_services_and_nothing_of_others(self) -> None:
+        client = signed_in(self.member)
+        for model in MODELS:
+            label = model._meta.label
+            with self.subTest(label):
+                response = client.get(address(model, "changelist"))
+                if label == "access.User":
+                    assert response.status_code == 403
+                    continue
+                assert response.status_code == 200
+                rows = list(response.context["cl"].queryset)
+                others = [row for row in model.objects.all() if row not in rows]
+                assert others, "the rows of the other service are to be hidden"
+                if label != "access.Token":
+                    assert rows
+                page = client.get(address(model, "change", others[0].pk))
+                assert page.status_code == 302
+                self.assertNotContains(response, "secret")
+
+    def test_the_overview_shows_their_services_only(self) -> None:
+        response = signed_in(self.member).get(reverse("admin:index"))
+        self.assertContains(response, "web")
+        self.assertNotContains(response, "secret")
+
+    def test_a_user_who_is_no_staff_is_sent_to_sign_in(self) -> None:
+        client = signed_in(make_user("pipeline"))
+        for model in MODELS:
+            with self.subTest(model._meta.label):
+                assert client.get(address(model, "changelist")).status_code == 302
+
+    def test_staff_who_are_no_superusers_change_nothing_but_their_tokens(self) -> None:
+        client = signed_in(self.member)
+        for model in MODELS:
+            if model._meta.label == "access.Token":
+                continue
+            with self.subTest(model._meta.label):
+                assert client.get(address(model, "add")).status_code == 403
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.label)
+def test_every_list_skips_the_second_count(model: type) -> None:
+    assert admin.site._registry[model].show_full_result_count is False

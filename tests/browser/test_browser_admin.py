@@ -1,0 +1,95 @@
+"""The admin as an approver uses it, with its scripts running."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+from pytest_django.live_server_helper import LiveServer
+
+from apps.promotions.models import Approval, Promotion
+from apps.promotions.services import request_promotion
+from tests.factories import (
+    PASSWORD,
+    make_deployment,
+    make_environment,
+    make_member,
+    make_occupancy,
+    make_policy,
+    make_release,
+    make_report,
+    make_service,
+)
+
+pytestmark = [pytest.mark.browser, pytest.mark.integration]
+
+
+@pytest.fixture
+def promotion(transactional_db: None) -> Promotion:
+    """One that waits for somebody's approval, in a service with a requester and an approver."""
+    service = make_service("web")
+    production = make_environment(service, "production")
+    make_policy(production, [{"rule": "approved", "parameters": {}}])
+    make_occupancy(make_deployment(production, make_release(service, version="1.0.0")))
+    requester = make_member(service, "developer", username="requester", is_staff=True)
+    make_member(service, "approver", username="approver", is_staff=True)
+    release = make_release(service, version="1.1.0")
+    make_report(release.build)
+    return request_promotion(release=release, environment=production, requested_by=requester)
+
+
+def sign_in(page: Page, server: LiveServer, username: str, password: str = PASSWORD) -> None:
+    page.goto(f"{server.url}/")
+    page.get_by_label("Username").fill(username)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name=re.compile("log in", re.IGNORECASE)).click()
+
+
+def test_an_approver_signs_in_approves_and_sees_it(
+    page: Page, live_server: LiveServer, promotion: Promotion
+) -> None:
+    sign_in(page, live_server, "approver")
+    # The overview: what runs, and what waits for whom.
+    expect(page.get_by_text("1.0.0")).to_be_visible()
+    waiting = page.get_by_role("link", name=re.compile("1.1.0.*waiting for a person", re.DOTALL))
+    expect(waiting).to_contain_text("asked for by requester")
+    waiting.click()
+    # The promotion's page: what the gate says, with buttons for the answer.
+    expect(page.get_by_text("It needs 1 more approval")).to_be_visible()
+    expect(page.get_by_text("Cancel", exact=True)).to_have_count(0)
+    page.get_by_role("link", name="Approve").click()
+    dialog = page.locator("#dialog")
+    expect(dialog).to_contain_text("Approve this promotion?")
+    dialog.get_by_label("Comment").fill("Looks good.")
+    dialog.get_by_role("button", name="Approve").click()
+    expect(page.get_by_text("Approved: 1.1.0")).to_be_visible()
+    expect(page.get_by_text("Looks good.")).to_be_visible()
+    expect(page.get_by_role("link", name="Approve", exact=True)).to_have_count(0)
+    approval = Approval.objects.get(promotion=promotion)
+    assert (approval.user.username, approval.verdict) == ("approver", "approved")
+
+
+def test_a_dialog_can_be_left(page: Page, live_server: LiveServer, promotion: Promotion) -> None:
+    sign_in(page, live_server, "requester")
+    page.goto(f"{live_server.url}/admin/promotions/promotion/{promotion.pk}/change/")
+    page.get_by_role("link", name="Cancel").click()
+    dialog = page.locator("#dialog")
+    expect(dialog).to_contain_text("Cancel this promotion?")
+    dialog.get_by_role("link", name="Cancel", exact=True).click()
+    expect(dialog).to_be_hidden()
+    promotion.refresh_from_db()
+    assert promotion.status == Promotion.Status.PENDING
+
+
+def test_a_wrong_password_opens_nothing(page: Page, live_server: LiveServer, promotion: Promotion) -> None:
+    sign_in(page, live_server, "approver", "a-wrong-password")
+    expect(page.get_by_text("Please enter the correct username and password")).to_be_visible()
+
+
+def test_the_documentation_of_the_api_shows_its_operations(
+    page: Page, live_server: LiveServer, promotion: Promotion
+) -> None:
+    page.goto(f"{live_server.url}/api/docs/")
+    page.get_by_label("Username").fill("approver")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name=re.compile("log in", re.IGNORECASE)).click()
+    expect(page.get_by_text("/api/v1/promotions/{id}/approve/")).to_be_visible()

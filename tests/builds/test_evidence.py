@@ -1,0 +1,174 @@
+"""One report: where its raw files are, and which counts contradict each other."""
+
+import io
+import zipfile
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from apps.aws.codebuild import Export
+from apps.builds import evidence
+from apps.builds.evidence import ReportEvidence, read_report, unexplained
+from apps.builds.parsers.case import Outcome
+from tests.builds.fake import DENIED, FakeAws, install, junit, report_info
+
+
+@pytest.fixture
+def aws(monkeypatch) -> FakeAws:
+    return install(monkeypatch)
+
+
+def read(info, aws: FakeAws, returned: int | None = None) -> ReportEvidence:
+    aws.returned[info.arn] = (info.total or 0) if returned is None else returned
+    return read_report(info, service=1, tick=lambda: None)
+
+
+def zipped(**files: str) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(f"{name}.xml", text)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "reports/web-unit/id-1/out/a.xml",
+        "reports/id-1/a.xml",
+        "reports/web-unit:id-1/a.xml",
+        "reports/2026/some-other-way/id-1/a.xml",
+    ],
+)
+def test_raw_files_are_found_by_the_reports_id(aws, key):
+    aws.put(key, junit(passed=2, failed=1, skipped=1))
+    aws.put("reports/web-unit/id-0/a.xml", junit(passed=9))
+    found = read(report_info(total=4), aws)
+    assert (found.problem, found.parsed, found.duration_ns) == ("", 4, 4_000_000)
+    assert found.outcomes == Counter({Outcome.PASSED: 2, Outcome.FAILED: 1, Outcome.SKIPPED: 1})
+    assert [(file.key, file.size) for file in found.files] == [(key, len(aws.objects["bucket", key]))]
+
+
+def test_a_path_may_be_empty(aws):
+    aws.put("web-unit/id-1/a.xml", junit(passed=1))
+    assert read(report_info(total=1, export=Export("bucket", "", False)), aws).parsed == 1
+
+
+def test_zip_archives_are_unpacked(aws):
+    aws.put("reports/web-unit/id-1.zip", zipped(a=junit(passed=2), b=junit(passed=1, name="other")))
+    found = read(report_info(total=3), aws)
+    assert (found.problem, found.parsed) == ("", 3)
+
+
+def test_files_are_read_in_the_order_of_keys_so_that_ordinals_stay(aws):
+    for name in "ba":
+        aws.put(f"reports/web-unit/id-1/{name}.xml", junit(passed=1))
+    found = read(report_info(total=2), aws)
+    assert [(each.case.name, each.ordinal) for each in found.cases] == [("test_0", 0), ("test_0", 1)]
+    assert found.cases[0].id != found.cases[1].id
+
+
+@pytest.mark.parametrize(
+    ("declared", "returned", "parsed", "truncated", "fine"),
+    [
+        (3, 3, 3, False, True),
+        (0, 0, 0, False, True),
+        (3, 3, 2, False, False),
+        (3, 2, 3, False, False),
+        (2, 3, 3, False, False),
+        (None, 3, 3, False, False),
+        (700, 500, 700, True, True),
+        (500, 500, 700, True, True),
+        (700, 499, 700, True, False),
+        (700, 500, 699, True, False),
+        (500, 500, 500, True, False),
+        (400, 400, 400, True, False),
+        (700, 500, 700, False, False),
+    ],
+)
+def test_counts(declared, returned, parsed, truncated, fine):
+    info = report_info(total=declared, truncated=truncated)
+    problem = unexplained(ReportEvidence(info, returned=returned, parsed=parsed))
+    assert (problem == "") is fine
+    if not fine:
+        assert str(parsed) in problem
+        assert "unknown" in problem if declared is None else str(declared) in problem
+
+
+def test_failures_that_codebuild_saw_must_be_in_the_raw_files(aws):
+    aws.put("reports/web-unit/id-1/a.xml", junit(passed=3))
+    found = read(report_info(total=3, counts={"SUCCEEDED": 1, "FAILED": 1, "ERROR": 1}), aws)
+    assert found.problem == "CodeBuild counted 2 failed or in error, and the raw files hold 0"
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem", "late"),
+    [
+        ({"type": "CODE_COVERAGE"}, "reports of type CODE_COVERAGE are not read", False),
+        ({"status": "GENERATING"}, "has not finished", True),
+        ({"status": "INCOMPLETE"}, "CodeBuild says INCOMPLETE", False),
+        ({"status": "DELETING"}, "CodeBuild says DELETING", False),
+        ({"export": None}, "exports no raw files", False),
+        ({"export": Export("bucket", "elsewhere", False)}, "no raw files of it below", True),
+    ],
+)
+def test_what_makes_a_report_incomplete(aws, fields, problem, late):
+    aws.put("reports/web-unit/id-1/a.xml", junit(passed=3))
+    found = read(report_info(total=3, **fields), aws)
+    assert problem in found.problem
+    assert (found.parsed, found.cases, found.late) == (None, [], late)
+
+
+@pytest.mark.parametrize(
+    ("key", "body", "problem"),
+    [
+        ("b.xml", "<testsuite><testcase", "b.xml: not well-formed"),
+        ("b.xml", "<coverage/>", "b.xml: not JUnit XML"),
+        ("b.xml", "", "b.xml: the file is empty"),
+        ("b.zip", b"PK\x05\x06", "b.zip is not a readable ZIP"),
+        ("b.zip", zipped(c="<testsuite"), "c.xml: not well-formed"),
+        ("b.zip", zipped(c=junit(passed=50)).replace(b"\x00\x00c.xml", b"\x00\x00d.xml", 1), "b.zip"),
+    ],
+)
+def test_one_unreadable_file_spoils_the_report(aws, key, body, problem):
+    aws.put("reports/web-unit/id-1/a.xml", junit(passed=3))
+    aws.put(f"reports/web-unit/id-1/{key}", body)
+    found = read(report_info(total=3), aws)
+    assert problem in found.problem
+    assert (found.parsed, found.outcomes.total(), found.cases) == (None, 0, [])
+
+
+def test_limits(aws, monkeypatch):
+    monkeypatch.setattr(evidence, "FILE_LIMIT", 2)
+    monkeypatch.setattr(evidence, "BYTE_LIMIT", 2000)
+    monkeypatch.setattr(evidence, "PARSED_LIMIT", 10)
+    info = report_info(total=1)
+    place = "reports/web-unit/id-1"
+    aws.put(f"{place}/a.xml", junit(passed=11))
+    assert "more than 10 test cases" in read(info, aws).problem
+    aws.put(f"{place}/a.xml", junit(passed=40))
+    assert "at most 2,000 are read" in read(info, aws).problem
+    aws.put(f"{place}/a.zip", zipped(a=junit(passed=10), b=junit(passed=30)))
+    del aws.objects["bucket", f"{place}/a.xml"]
+    assert "unpacks to more than 2,000 bytes" in read(info, aws).problem
+    for name in "abc":
+        aws.put(f"{place}/{name}.xml", junit(passed=1))
+    assert "more than 2 raw files" in read(info, aws).problem
+
+
+def test_a_file_that_disappears_is_a_problem_and_a_refusal_is_not(aws):
+    aws.put("reports/web-unit/id-1/a.xml", junit(passed=3))
+    aws.errors["download"] = replace_code(DENIED, "NoSuchKey")
+    assert "disappeared" in read(report_info(total=3), aws).problem
+    aws.errors["download"] = DENIED
+    with pytest.raises(type(DENIED)):
+        read(report_info(total=3), aws)
+
+
+def replace_code(error, code):
+    return type(error)(str(error), retryable=error.retryable, code=code)
+
+
+def test_the_report_is_known_by_the_last_part_of_its_arn():
+    assert replace(report_info(), arn="arn:aws:codebuild:eu:1:report/a-b:uuid-1").id == "uuid-1"

@@ -1,0 +1,181 @@
+import io
+import json
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import TestCase
+
+from apps.access.models import Token, User
+from apps.catalog.models import Environment, Membership, Service
+from apps.gates.models import Policy
+from tests.factories import make_service, make_user
+
+SHOP = {
+    "slug": "shop",
+    "name": "Shop",
+    "bucket": "shop",
+    "codebuild_project": "shop",
+    "environments": [
+        {
+            "slug": "staging",
+            "application": "shop",
+            "deployment_group": "staging",
+            "policy": [{"rule": "built_as_defined"}],
+        },
+        {
+            "slug": "production",
+            "application": "shop",
+            "deployment_group": "production",
+            "upstreams": ["staging"],
+            "policy": [{"rule": "verified_upstream"}, {"rule": "approved"}],
+        },
+    ],
+}
+
+
+def run(*arguments, **options):
+    out, err = io.StringIO(), io.StringIO()
+    call_command(*arguments, stdout=out, stderr=err, **options)
+    return out.getvalue()
+
+
+@pytest.fixture
+def register(tmp_path):
+    def call(data):
+        path = tmp_path / "service.json"
+        path.write_text(data if isinstance(data, str) else json.dumps(data))
+        return run("register_service", str(path))
+
+    return call
+
+
+@pytest.mark.django_db
+class TestRegisterService:
+    def test_it_sets_up_all_at_once_and_twice_is_the_same(self, register):
+        ann = make_user("ann")
+        data = {**SHOP, "members": {"ann": ["developer", "operator"]}}
+        register(data)
+        out = register(data)
+        assert "Service shop is set up." in out
+        production = Environment.objects.get(slug="production")
+        assert [each.slug for each in production.upstreams.all()] == ["staging"]
+        assert production.position == 1
+        assert Policy.objects.count() == 2
+        assert Membership.objects.filter(user=ann).count() == 2
+
+    def test_a_changed_policy_is_a_new_version(self, register):
+        register(SHOP)
+        changed = json.loads(json.dumps(SHOP))
+        changed["environments"][1]["policy"].append({"rule": "evidence_complete"})
+        assert "shop/production: policy v2" in register(changed)
+
+    def test_yaml_works_too(self, register):
+        register("slug: shop\nname: Shop\nbucket: shop\ncodebuild_project: shop\n")
+        assert Service.objects.get().slug == "shop"
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"name": None}, "name must be a str, not None"),
+            ({"colour": "red"}, "unknown key colour"),
+            ({"environments": [{"slug": "x"}]}, r"environments[0]: application, deployment_group is missing"),
+            ({"environments": [SHOP["environments"][1]]}, "its upstream staging is not listed before it"),
+            ({"members": {"nobody": ["developer"]}}, "no active user 'nobody'"),
+            (
+                {"environments": [{**SHOP["environments"][0], "policy": [{"rule": "nope"}]}]},
+                "Unknown rule 'nope'",
+            ),
+        ],
+    )
+    def test_a_bad_file_is_refused_whole(self, register, change, message):
+        with pytest.raises(CommandError) as caught:
+            register({**SHOP, **change})
+        assert message in str(caught.value)
+        assert not Service.objects.exists()
+
+    def test_a_file_that_cannot_be_read_is_said(self, register, tmp_path):
+        with pytest.raises(CommandError, match="No such file"):
+            run("register_service", str(tmp_path / "nope.json"))
+        with pytest.raises(CommandError, match="neither YAML nor JSON"):
+            register("{ slug: [")
+        with pytest.raises(CommandError, match="an object with slug"):
+            register("- just\n- a list\n")
+
+
+class CreateUserTests(TestCase):
+    def test_a_generated_password_is_printed_and_works(self):
+        make_service("shop")
+        out = run("create_user", "ann", "--role", "developer:shop", "--generate-password", "--staff")
+        ann = User.objects.get(username="ann")
+        assert ann.check_password(out.strip())
+        assert ann.is_staff
+        assert Membership.objects.get(user=ann).role == "developer"
+
+    def test_a_password_from_the_environment_is_not_printed(self):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LOCKKEEPER_PASSWORD", "a long enough one 17")
+            out = run("create_user", "ann")
+        assert out == ""
+        assert User.objects.get().check_password("a long enough one 17")
+
+    def test_a_weak_password_is_refused(self):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LOCKKEEPER_PASSWORD", "ann")
+            with pytest.raises(CommandError, match="too short"):
+                run("create_user", "ann")
+        assert not User.objects.exists()
+
+    def test_again_gives_roles_and_keeps_the_password(self):
+        make_service("shop")
+        password = run("create_user", "ann", "--generate-password", "--staff").strip()
+        run("create_user", "ann", "--role", "approver:shop")
+        ann = User.objects.get()
+        assert ann.check_password(password)
+        assert ann.is_staff
+
+    def test_a_service_account_has_no_password(self):
+        run("create_user", "bot", "--service-account")
+        assert not User.objects.get().has_usable_password()
+        with pytest.raises(CommandError, match="no password and no admin"):
+            run("create_user", "bot", "--service-account", "--staff")
+
+    def test_a_bad_role_makes_no_user(self):
+        make_service("shop")
+        for role, message in (("developer", "write ROLE:SERVICE"), ("boss:shop", "Unknown role 'boss'")):
+            with pytest.raises(CommandError, match=message):
+                run("create_user", "ann", "--role", role)
+        with pytest.raises(CommandError, match="no service 'shp'"):
+            run("create_user", "ann", "--role", "developer:shp")
+        assert not User.objects.exists()
+
+
+class TokenCommandTests(TestCase):
+    def test_the_secret_is_printed_once_and_only_its_hash_is_kept(self):
+        ann = make_user("ann")
+        secret = run(
+            "create_token", "ann", "laptop", "--scope", "read", "--scope", "ci", "--days", "30"
+        ).strip()
+        token = Token.objects.usable().get()
+        assert token.user == ann
+        assert token.digest == Token.digest_of(secret)
+        assert secret.startswith(token.hint)
+        assert len(token.hint) < len(secret) / 3
+        assert token.scopes == ["read", "ci"]
+
+    def test_a_revoked_token_is_usable_no_longer(self):
+        make_user("ann")
+        run("create_token", "ann", "laptop", "--scope", "read")
+        first = run("revoke_token", "ann", "laptop")
+        assert run("revoke_token", "ann", "laptop") == first
+        assert not Token.objects.usable().exists()
+
+    def test_what_is_unknown_is_said(self):
+        make_user("ann")
+        with pytest.raises(CommandError, match="no active user 'bob'"):
+            run("create_token", "bob", "laptop", "--scope", "read")
+        with pytest.raises(CommandError, match=r"has no token 'phone'. Known: none"):
+            run("revoke_token", "ann", "phone")
+        with pytest.raises(CommandError, match="needs at least one scope"):
+            run("create_token", "ann", "laptop")
+        with pytest.raises(CommandError, match="would have expired already"):
+            run("create_token", "ann", "laptop", "--scope", "read", "--days", "0")

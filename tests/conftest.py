@@ -1,0 +1,69 @@
+"""What every test needs that a server gets from its environment."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+from tests.sandbox.conftest import REGION, Sandbox, start_sandbox
+
+
+def pytest_configure() -> None:
+    """Plain ``pytest`` works with nothing set but DATABASE_URL.
+
+    The settings are changed here and not in the environment, which tests hand on to the programs
+    that they start.
+    """
+    # Reading an empty one is refused, so the environment is asked.
+    if not os.environ.get("SECRET_KEY"):
+        settings.SECRET_KEY = "a-key-for-tests-that-protects-nothing-at-all-0123456789"
+    settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = False
+    # Nobody runs collectstatic for tests.
+    settings.STATIC_ROOT = ""
+    settings.STORAGES = settings.STORAGES | {
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    }
+    # Hashing a password well takes a quarter of a second, in every test that makes a user.
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """Tests with threads empty every table after themselves, which the ledger refuses.
+
+    So its trigger against TRUNCATE is off in the tests' own database; those against UPDATE and DELETE stay.
+    """
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE ledger_entry DISABLE TRIGGER ledger_entry_no_truncate")
+
+
+@pytest.fixture(scope="session")
+def embedded_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """One embedded AWS, a real process, for all tests of apps above it: use names of your own in it."""
+    running = start_sandbox(tmp_path_factory.mktemp("embedded-aws"))
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def aws(embedded_aws: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    """The embedded AWS as what this process talks to, by boto3's own variables."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", embedded_aws.endpoint)
+    monkeypatch.setenv("AWS_REGION", REGION)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    return embedded_aws
+
+
+@pytest.fixture
+def versioned_bucket(aws: Sandbox) -> str:
+    """An empty versioned bucket."""
+    name = f"test-{uuid.uuid4()}"
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    return name

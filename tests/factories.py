@@ -1,0 +1,188 @@
+"""Small makers of rows; a test names only the fields that it is about."""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+from django.utils import timezone
+
+from apps.access.models import Token, User
+from apps.access.services import create_token
+from apps.builds.models import Build, Report, TestCase, TestResult
+from apps.catalog.models import Environment, Membership, Service, Upstream
+from apps.deployments.models import Deployment, HookEvent, Occupancy, Target
+from apps.gates.models import Decision, Policy
+from apps.promotions.models import Promotion
+from apps.releases.models import Release
+
+PASSWORD = "correct-horse-battery"
+NUMBERS = count(1)
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def make_user(username: str = "", **fields: Any) -> User:
+    username = username or f"user-{next(NUMBERS)}"
+    return User.objects.create_user(username, password=fields.pop("password", PASSWORD), **fields)
+
+
+def make_member(service: Service, *roles: str, username: str = "", **fields: Any) -> User:
+    """A user with these roles in the service."""
+    user = make_user(username, **fields)
+    for role in roles:
+        Membership.objects.create(user=user, service=service, role=role)
+    return user
+
+
+def make_token(user: User, *scopes: str, **fields: Any) -> tuple[Token, str]:
+    """A token of the user and its secret; all scopes unless some are named."""
+    scopes = scopes or ("read", "ci", "approve", "operate")
+    return create_token(user=user, name=f"token-{next(NUMBERS)}", scopes=scopes, **fields)
+
+
+def make_service(slug: str = "", **fields: Any) -> Service:
+    slug = slug or f"service-{next(NUMBERS)}"
+    defaults = {"name": slug.title(), "bucket": f"{slug}-bundles", "codebuild_project": slug}
+    return Service.objects.create(slug=slug, **{**defaults, **fields})
+
+
+def make_environment(
+    service: Service | None = None,
+    slug: str = "staging",
+    *,
+    upstreams: tuple[Environment, ...] = (),
+    **fields: Any,
+) -> Environment:
+    service = service or make_service()
+    defaults = {"application": service.slug, "deployment_group": slug}
+    environment = Environment.objects.create(service=service, slug=slug, **{**defaults, **fields})
+    for source in upstreams:
+        Upstream.objects.create(environment=environment, source=source)
+    return environment
+
+
+def make_build(service: Service | None = None, **fields: Any) -> Build:
+    service = service or make_service()
+    number = next(NUMBERS)
+    defaults = {
+        "codebuild_id": f"{service.codebuild_project}:00000000-0000-4000-8000-{number:012d}",
+        "number": number,
+        "commit": f"{number:040x}",
+        "status": Build.Status.SUCCEEDED,
+        "deviations": [],
+        "started_at": LONG_AGO,
+        "finished_at": LONG_AGO + timedelta(minutes=2),
+        "collected_at": LONG_AGO + timedelta(minutes=3),
+    }
+    return Build.objects.create(service=service, **{**defaults, **fields})
+
+
+def make_report(
+    build: Build, *, name: str = "unit", passed: int = 10, failed: int = 0, **fields: Any
+) -> Report:
+    """A complete report whose counts agree."""
+    total = passed + failed + fields.get("errors", 0) + fields.get("skipped", 0) + fields.get("unknown", 0)
+    defaults = {
+        "arn": f"arn:aws:codebuild:eu-central-1:123456789012:report/{name}:{next(NUMBERS)}",
+        "type": "TEST",
+        "status": "FAILED" if failed else "SUCCEEDED",
+        "declared": total,
+        "returned": total,
+        "parsed": total,
+    }
+    return Report.objects.create(
+        build=build, name=name, passed=passed, failed=failed, **{**defaults, **fields}
+    )
+
+
+def make_result(report: Report, *, name: str = "", status: str = "FAILED", **fields: Any) -> TestResult:
+    """A case that did not pass."""
+    number = next(NUMBERS)
+    case = TestCase.objects.create(
+        id=number,
+        service=report.build.service,
+        group=report.name,
+        class_name="tests.test_example",
+        name=name or f"test_{number}",
+    )
+    return TestResult.objects.create(report=report, case=case, status=status, **fields)
+
+
+def make_release(service: Service | None = None, *, build: Build | None = None, **fields: Any) -> Release:
+    service = service or (build.service if build else make_service())
+    build = build or make_build(service)
+    digest = fields.pop("digest", "") or hashlib.sha256(str(next(NUMBERS)).encode()).hexdigest()
+    if not build.exports:
+        # As a build that published this bundle says it.
+        build.exports = {"LOCKKEEPER_BUNDLE_SHA256": digest}
+        build.save(update_fields=["exports"])
+    defaults = {
+        "version": f"0.1.0+{build.commit[-12:]}",
+        "commit": build.commit,
+        "bucket": service.bucket,
+        "key": f"releases/{service.slug}/{digest}.tar",
+        "object_version": "1",
+        "etag": f'"{digest[:32]}"',
+        "size": 1_000_000,
+        "manifest": {"schema": 1, "service": service.slug, "files": {}, "migrations": []},
+    }
+    return Release.objects.create(service=service, build=build, digest=digest, **{**defaults, **fields})
+
+
+def make_policy(environment: Environment, rules: list[dict[str, Any]] | None = None, **fields: Any) -> Policy:
+    newest = environment.policies.order_by("-version").first()
+    version = newest.version + 1 if newest else 1
+    return Policy.objects.create(environment=environment, rules=rules or [], **{"version": version, **fields})
+
+
+def make_decision(
+    environment: Environment, release: Release, verdict: str = "pass", **fields: Any
+) -> Decision:
+    """A decision by the environment's newest policy, which is made where there is none."""
+    policy = environment.policies.order_by("-version").first() or make_policy(environment)
+    finding = {"rule": "example", "verdict": verdict, "sentence": "An example.", "who": "", "evidence": {}}
+    defaults = {"policy": policy, "facts": {}, "findings": [finding], "evaluated_at": timezone.now()}
+    return Decision.objects.create(
+        environment=environment, release=release, verdict=verdict, **{**defaults, **fields}
+    )
+
+
+def make_promotion(
+    environment: Environment | None = None, release: Release | None = None, **fields: Any
+) -> Promotion:
+    environment = environment or make_environment()
+    release = release or make_release(environment.service)
+    requested_by = fields.pop("requested_by", None) or make_user()
+    return Promotion.objects.create(
+        environment=environment, release=release, requested_by=requested_by, **fields
+    )
+
+
+def make_deployment(
+    environment: Environment | None = None, release: Release | None = None, **fields: Any
+) -> Deployment:
+    environment = environment or make_environment()
+    release = release or make_release(environment.service)
+    defaults = {"status": Deployment.Status.SUCCEEDED, "codedeploy_id": f"d-{next(NUMBERS):09d}"}
+    return Deployment.objects.create(environment=environment, release=release, **{**defaults, **fields})
+
+
+def make_target(deployment: Deployment, target_id: str = "staging-1", *events: str, **fields: Any) -> Target:
+    """A host in the deployment, with lifecycle events of these names that went well."""
+    target = Target.objects.create(
+        deployment=deployment, target_id=target_id, **{"status": "Succeeded", **fields}
+    )
+    for position, name in enumerate(events):
+        HookEvent.objects.create(target=target, position=position, name=name, status="Succeeded")
+    return target
+
+
+def make_occupancy(deployment: Deployment, **fields: Any) -> Occupancy:
+    """The deployment's release in its environment, from now on unless told otherwise."""
+    assert deployment.release is not None
+    return Occupancy.objects.create(
+        environment=deployment.environment,
+        release=deployment.release,
+        deployment=deployment,
+        **{"since": timezone.now(), **fields},
+    )

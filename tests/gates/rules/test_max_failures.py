@@ -1,0 +1,76 @@
+from apps.gates.rules.max_failures import Parameters, judge
+from apps.gates.verdicts import Verdict
+from tests.gates.make import NOON, build_fact, facts, failure_fact, report_fact, running_build
+
+
+def find(*reports, failures=(), build=None, **parameters):
+    told = facts(reports=reports, failures=failures, build=build or build_fact())
+    return judge(told, Parameters(**parameters), NOON)
+
+
+def red(failed=1, errors=0, **fields):
+    return report_fact(failed=failed, errors=errors, passed=10 - failed - errors, **fields)
+
+
+def test_no_failure_passes():
+    finding = find(report_fact())
+    assert finding.verdict == Verdict.PASS
+    assert finding.sentence == "0 failures and 0 errors in 10 tests; at most 0 may be."
+
+
+def test_one_failure_blocks_with_the_tests_name():
+    finding = find(red(), failures=(failure_fact("tests.TestPay::test_sum"),))
+    assert finding.verdict == Verdict.BLOCKED
+    assert finding.sentence == "1 failure and 0 errors, and at most 0 may be: tests.TestPay::test_sum."
+    assert finding.evidence["tests"][0]["message"] == "1 != 2"
+
+
+def test_errors_count_as_failures_do():
+    assert find(red(failed=0, errors=1)).verdict == Verdict.BLOCKED
+
+
+def test_as_many_as_allowed_pass_and_one_more_blocks():
+    assert find(red(failed=1, errors=1), maximum=2).verdict == Verdict.PASS
+    assert find(red(failed=2, errors=1), maximum=2).verdict == Verdict.BLOCKED
+
+
+def test_the_sentence_names_three_and_counts_the_rest():
+    names = [failure_fact(f"C::test_{number}") for number in range(5)]
+    finding = find(red(failed=7), failures=tuple(names))
+    assert "C::test_0, C::test_1, C::test_2 and 4 more" in finding.sentence
+    assert len(finding.evidence["tests"]) == 5
+
+
+def test_failures_of_several_reports_add_up():
+    assert find(red(name="a"), red(name="b"), maximum=1).verdict == Verdict.BLOCKED
+
+
+def test_only_the_named_groups_count():
+    reports = (report_fact("unit"), red(name="e2e"))
+    failures = (failure_fact(report="e2e"),)
+    finding = find(*reports, failures=failures, groups=("unit",))
+    assert finding.verdict == Verdict.PASS
+    assert finding.evidence["tests"] == []
+
+
+def test_a_named_group_without_a_report_is_inconclusive():
+    assert find(report_fact("unit"), groups=("unit", "e2e")).verdict == Verdict.INCONCLUSIVE
+
+
+def test_too_many_in_an_incomplete_report_block_all_the_same():
+    assert find(red(complete=False, parsed=None)).verdict == Verdict.BLOCKED
+
+
+def test_an_incomplete_report_without_failures_is_inconclusive():
+    finding = find(report_fact(complete=False, problem="truncated"))
+    assert finding.verdict == Verdict.INCONCLUSIVE
+    assert "truncated" in finding.sentence
+
+
+def test_no_test_report_is_inconclusive_even_with_coverage():
+    assert find().verdict == Verdict.INCONCLUSIVE
+    assert find(report_fact("cover", type="CODE_COVERAGE")).verdict == Verdict.INCONCLUSIVE
+
+
+def test_a_running_build_is_waited_for():
+    assert find(build=running_build()).verdict == Verdict.WAITING_EVIDENCE

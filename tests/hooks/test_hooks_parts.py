@@ -1,0 +1,166 @@
+"""Parts of the deploy program that need no host."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+from deploy import disk, files
+from deploy.bundle import File
+from deploy.errors import Failure
+from deploy.host import Host
+from deploy.platform_check import needed_glibc
+from deploy.pointers import Pointers
+from deploy.process import last_words
+from deploy.service_environment import read_environment
+
+from apps.sandbox.hosts.environment import parse_environment_file
+
+
+@pytest.fixture
+def host(tmp_path):
+    (tmp_path / "srv/lockkeeper/state").mkdir(parents=True)
+    return Host(tmp_path, {})
+
+
+def names(pointers):
+    return pointers.current, pointers.previous
+
+
+def test_pointers_remember_the_last_release_that_was_proved(host):
+    pointers = Pointers(host)
+    pointers.move_to("a")
+    assert names(pointers) == ("a", None)
+    pointers.confirm()
+    pointers.move_to("b")
+    assert names(pointers) == ("b", "a")
+    # b never proved itself, so the way back from c is a.
+    pointers.move_to("c")
+    assert names(pointers) == ("c", "a")
+    pointers.confirm()
+    pointers.move_to("b")
+    assert names(pointers) == ("b", "c")
+
+
+def test_putting_back_restores_both_pointers(host):
+    pointers = Pointers(host)
+    for release in ("a", "b"):
+        pointers.move_to(release)
+        pointers.confirm()
+    pointers.move_to("c")
+    pointers.put_back(pointers.unproved)
+    assert names(pointers) == ("b", "a")
+    assert pointers.unproved is None
+
+
+def test_going_back_to_the_proved_release_leaves_nothing_to_prove(host):
+    pointers = Pointers(host)
+    for release in ("a", "b"):
+        pointers.move_to(release)
+        pointers.confirm()
+    pointers.move_to("c")
+    pointers.move_to("b")
+    assert names(pointers) == ("b", "a")
+    assert pointers.unproved is None
+
+
+def test_a_move_that_was_cut_off_anywhere_is_finished_by_the_next(host, monkeypatch):
+    """At each write in turn the process dies; the same move again ends as if nothing had been."""
+    for survived in itertools.count():
+        pointers = Pointers(host)
+        for link in ("current", "previous"):
+            files.point(host.home / link, None)
+        for release in ("a", "b"):
+            pointers.move_to(release)
+            pointers.confirm()
+        writes = itertools.count()
+
+        def dying(original, survived=survived, writes=writes):
+            def write(*arguments):
+                if next(writes) == survived:
+                    raise KeyboardInterrupt
+                original(*arguments)
+
+            return write
+
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "point", dying(files.point))
+            patch.setattr(files, "write_text", dying(files.write_text))
+            try:
+                pointers.move_to("c")
+                died = False
+            except KeyboardInterrupt:
+                died = True
+        pointers.move_to("c")
+        assert names(pointers) == ("c", "b")
+        assert pointers.unproved.current == "b"
+        if not died:
+            break
+        pointers.confirm()
+    assert survived == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("A=plain", "plain"),
+        ("A=two words", "two words"),
+        ("A='single \\ $x'", "single \\ $x"),
+        ('A="double \\" \\$x \\n"', 'double " $x \\n'),
+        ("A=a\\ b", "a b"),
+        ("A=postgresql://u:p%40@h/n?sslmode=require#x", "postgresql://u:p%40@h/n?sslmode=require#x"),
+        ("  A = spaced  ", "spaced"),
+        ("A=", ""),
+        ("A='a'\"b\"c", "abc"),
+    ],
+)
+def test_environment_files_are_read_as_systemd_reads_them(tmp_path, line, value):
+    path = tmp_path / "environment"
+    path.write_text(f"# comment\n; another\n\n{line}\n")
+    assert read_environment(path) == {"A": value} == parse_environment_file(path.read_text())
+
+
+@pytest.mark.parametrize("line", ["no equals", "1A=x", "A='open", "A=goes on\\", "export A=x"])
+def test_an_environment_file_that_cannot_be_read_names_the_line(tmp_path, line):
+    path = tmp_path / "environment"
+    path.write_text(f"OK=1\n{line}\n")
+    with pytest.raises(Failure, match="line 2"):
+        read_environment(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "glibc"),
+    [
+        ("uv-1.0-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl", (2, 17)),
+        ("x-1.0-cp311-cp311-manylinux_2_34_x86_64.whl", (2, 34)),
+        ("x-1.0-cp311-abi3-manylinux_2_28_x86_64.manylinux_2_17_x86_64.whl", (2, 17)),
+        ("x-1.0-cp311-cp311-manylinux2014_x86_64.whl", (2, 17)),
+        ("x-1.0-py3-none-any.whl", (0, 0)),
+    ],
+)
+def test_the_glibc_that_a_wheel_needs_is_the_oldest_it_names(name, glibc):
+    assert needed_glibc(File(f"wheelhouse/{name}", "", 0, 0o644)) == glibc
+
+
+def test_too_little_room_is_told_with_both_numbers(tmp_path):
+    with pytest.raises(Failure, match=r"has \d+ MiB free and this release needs 9000000000: free some"):
+        disk.check_room(tmp_path, 9_000_000_000 * disk.MIB)
+
+
+def test_the_last_words_of_a_program_are_its_exception():
+    log = "Traceback (most recent call):\n  File x\nModuleNotFoundError: No module named 'x'\n[INFO] Exiting"
+    assert last_words(log) == "ModuleNotFoundError: No module named 'x'"
+    assert last_words("one\n\ntwo\n") == "two"
+    assert last_words("") == "it printed nothing"
+
+
+def test_a_host_file_that_says_too_little_is_refused(tmp_path):
+    path = tmp_path / "etc/lockkeeper/host"
+    path.parent.mkdir(parents=True)
+    path.write_text("# written by hand\nAPPLICATION_NAME=x\nPYTHON=/usr/bin/python3\n")
+    with pytest.raises(Failure, match="does not say DEPLOYMENT_GROUP_NAME, PUBLIC_URL"):
+        Host.read(tmp_path)
+    path.write_text("APPLICATION_NAME\n")
+    with pytest.raises(Failure, match="line 1 is not KEY=value"):
+        Host.read(tmp_path)
+    with pytest.raises(Failure, match="prepare this host"):
+        Host.read(Path("/nonexistent"))

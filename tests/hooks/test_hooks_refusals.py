@@ -1,0 +1,200 @@
+"""What must not be installed is refused before anything on the host changes, with the next step."""
+
+import dataclasses
+import json
+import os
+import tarfile
+
+import pytest
+
+from tests.hooks.agent import Deployment, Machine
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory, make_bundle):
+    """One host with a release for all refusals, since none of them may change it."""
+    settled = Machine(tmp_path_factory.mktemp("settled") / "root")
+    settled.deploy(make_bundle("one"))
+    yield settled
+    settled.up.power_off()
+
+
+@pytest.fixture
+def refused(settled, make_bundle):
+    """A function that runs a deployment's BeforeInstall, which must change nothing; the reason it gives."""
+    before = sorted(str(path) for path in settled.home.rglob("*"))
+
+    def run(deployment, **environ):
+        result = deployment.run("BeforeInstall", **environ)
+        assert result.code == 1, result.output
+        assert "Traceback" not in result.output
+        assert len(result.reason) < 1700
+        assert sorted(str(path) for path in settled.home.rglob("*")) == before
+        assert settled.serving() == make_bundle("one").digest
+        return result.reason
+
+    return run
+
+
+@pytest.fixture
+def host_file(settled):
+    """etc/lockkeeper/host, put back afterwards."""
+    path = settled.root / "etc/lockkeeper/host"
+    content = path.read_text()
+    yield path
+    path.write_text(content)
+
+
+def test_a_bundle_that_is_not_what_its_key_says(settled, make_bundle, refused):
+    deployment = Deployment(settled, make_bundle("two"), key=f"releases/lockkeeper/{'0' * 64}.tar")
+    assert "was changed after it was published" in refused(deployment)
+
+
+def test_a_changed_bundle_with_an_unchanged_key(settled, make_bundle, refused):
+    deployment = Deployment(settled, make_bundle("two"))
+    with (deployment.folder / "bundle.tar").open("r+b") as bundle:
+        bundle.seek(2000)
+        bundle.write(b"\xff")
+    assert "was changed after it was published" in refused(deployment)
+
+
+def test_a_revision_without_a_bundle(settled, make_bundle, refused):
+    deployment = Deployment(settled, make_bundle("two"))
+    (deployment.folder / "bundle.tar").unlink()
+    reason = refused(deployment)
+    assert "There is no bundle.tar" in reason
+    assert "manage.py publish" in reason
+
+
+def test_a_bundle_of_another_kind(settled, make_bundle, refused):
+    deployment = Deployment(settled, make_bundle("two"), key="upload.zip")
+    (deployment.folder / "bundle.tar").write_bytes(b"PK\x03\x04 not a tar")
+    assert "is not a plain tar archive" in refused(deployment)
+
+
+def test_a_tar_without_a_manifest(settled, make_bundle, refused):
+    deployment = Deployment(settled, make_bundle("two"), key="other.tar")
+    with tarfile.open(deployment.folder / "bundle.tar", "w") as tar:
+        tar.add(deployment.archive / "appspec.yml", "appspec.yml")
+    assert "bundle.tar has no manifest.json" in refused(deployment)
+
+
+def test_changed_missing_and_added_files(settled, make_bundle, refused):
+    deployment = Deployment(settled, make_bundle("two"))
+    (deployment.archive / "manage.py").write_text("print('mine')\n")
+    (deployment.archive / "backend/wsgi.py").unlink()
+    (deployment.archive / "backend/extra.py").touch()
+    (deployment.archive / "backend/link").symlink_to("/etc/passwd")
+    reason = refused(deployment)
+    assert "4 of the archive's files" in reason
+    for problem in (
+        "manage.py (changed)",
+        "backend/wsgi.py (missing)",
+        "backend/extra.py (not in the manifest)",
+        "backend/link (not in the manifest)",
+    ):
+        assert problem in reason
+
+
+def test_a_changed_wheel_is_found_before_it_is_run(settled, make_bundle, refused):
+    deployment = Deployment(settled, make_bundle("two"))
+    wheel = next((deployment.archive / "wheelhouse").glob("uv-*.whl"))
+    with wheel.open("r+b") as stream:
+        stream.seek(1000)
+        stream.write(b"\xff\xff\xff\xff")
+    assert f"{wheel.name} (changed)" in refused(deployment)
+
+
+def altered(bundle, folder, change):
+    """The bundle with another manifest, as an honest but wrong build would make it."""
+    path = folder / "altered.tar"
+    with tarfile.open(bundle.path) as old, tarfile.open(path, "w") as new:
+        for member in old:
+            data = old.extractfile(member).read()
+            if member.name == "manifest.json":
+                manifest = json.loads(data)
+                change(manifest)
+                data = json.dumps(manifest).encode()
+                member.size = len(data)
+            source = folder / "member"
+            source.write_bytes(data)
+            with source.open("rb") as stream:
+                new.addfile(member, stream)
+    return dataclasses.replace(bundle, path=path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda m: m["python"].update(machine="aarch64"), "machine is x86_64 here and aarch64 in the bundle"),
+        (lambda m: m["python"].update(version="3.99", abi="cp399"), "3.99 in the bundle; abi is"),
+        (lambda m: m.update(schema=2), "schema 2, and these hooks know 1"),
+        (lambda m: m.pop("lock"), "manifest.json has no 'lock'"),
+        (lambda m: m.update(files=[]), "manifest.json cannot be read"),
+        (lambda m: m["files"].update({"../x": m["files"]["manage.py"]}), "not a path inside the bundle"),
+    ],
+    ids=["machine", "python", "schema", "lock", "files", "path"],
+)
+def test_a_manifest_for_something_else(settled, make_bundle, refused, tmp_path, change, reason):
+    if os.uname().machine != "x86_64" and "x86_64" in reason:
+        pytest.skip("the expected text names this machine")
+    bundle = altered(make_bundle("two"), tmp_path, change)
+    assert reason in refused(Deployment(settled, bundle, key="other.tar"))
+
+
+def test_a_deployment_for_another_group(settled, make_bundle, refused):
+    reason = refused(Deployment(settled, make_bundle("two")), DEPLOYMENT_GROUP_NAME="production")
+    assert "DEPLOYMENT_GROUP_NAME=staging" in reason
+    assert "DEPLOYMENT_GROUP_NAME=production" in reason
+
+
+def test_a_host_that_was_not_provisioned(settled, make_bundle, refused, host_file):
+    host_file.unlink()
+    reason = refused(Deployment(settled, make_bundle("two")))
+    assert "prepare this host with scripts/provision-host" in reason
+
+
+def test_a_host_whose_python_has_gone(settled, make_bundle, refused, host_file):
+    host_file.write_text(host_file.read_text().replace("PYTHON=", "PYTHON=/nowhere"))
+    assert "is not a Python of 3.11 or later" in refused(Deployment(settled, make_bundle("two")))
+
+
+def test_a_release_changed_on_the_host_is_not_used_again(machine, make_bundle):
+    one, two = make_bundle("one"), make_bundle("two")
+    machine.deploy(one)
+    machine.deploy(two)
+    (machine.home / "releases" / one.digest / "backend/wsgi.py").write_text("# a quick fix\n")
+    result = Deployment(machine, one).run_until("AfterInstall")
+    assert result.code == 1
+    assert "was changed or removed on this host" in result.reason
+    assert machine.serving() == two.digest
+
+
+def test_what_install_copied_is_checked_again(machine, make_bundle):
+    deployment = Deployment(machine, make_bundle("one"))
+    deployment.run_until("Install")
+    (machine.home / "incoming/manage.py").write_text("print('mine')\n")
+    result = deployment.run("AfterInstall")
+    assert result.code == 1
+    assert "incoming/manage.py is not what the manifest says" in result.reason
+    assert machine.leftovers() == []
+    Deployment(machine, make_bundle("one")).run_all()
+
+
+def test_a_wheel_that_the_lock_does_not_know_is_not_installed(machine, make_bundle):
+    deployment = Deployment(machine, make_bundle("one"))
+    deployment.run_until("Install")
+    wheel = next((deployment.archive / "wheelhouse").glob("gunicorn-*.whl"))
+    wheel.write_bytes(wheel.read_bytes() + b"tail")
+    result = deployment.run("AfterInstall")
+    assert result.code == 1
+    assert "could not be built from the wheelhouse" in result.reason
+    assert list((machine.home / "venvs").iterdir()) == []
+
+
+def test_a_missing_environment_file(machine, make_bundle):
+    (machine.root / "etc/lockkeeper/environment").unlink()
+    result = Deployment(machine, make_bundle("one")).run_until("AfterInstall")
+    assert "environment is missing: run scripts/provision-host with --environment" in result.reason

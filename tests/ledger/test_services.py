@@ -1,0 +1,127 @@
+"""The ledger's chains: whole, in order, and closed to change."""
+
+import threading
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from django.db import DatabaseError, IntegrityError, connection, transaction
+
+from apps.ledger.models import Entry
+from apps.ledger.services import GENESIS, first_broken, record
+from tests.factories import make_user
+
+
+@pytest.mark.django_db
+class TestRecord:
+    def test_a_chain_begins_and_goes_on(self):
+        first = record(chain="web", action="release.registered", subject="release:1")
+        second = record(chain="web", action="promotion.requested", subject="promotion:1", actor=make_user())
+        other = record(chain="api", action="release.registered", subject="release:2")
+        assert (first.sequence, first.previous_hash) == (1, GENESIS)
+        assert (second.sequence, second.previous_hash) == (2, first.hash)
+        assert (other.sequence, other.previous_hash) == (1, GENESIS)
+        assert first_broken(chain="web") is None
+        assert first_broken(chain="nobody") is None
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            {"at": datetime(2026, 1, 1, tzinfo=UTC), "size": Decimal("1.50")},
+            {"big": 1e16, "whole": 2.0, "small": 1e-7, "deep": [{"b": [1.5, -0.0]}]},
+            {"text": "NUL \0 and a lone surrogate \ud800, ü, \u2028"},
+            {"z": 1, "a": {"y": None, "b": True}},
+        ],
+    )
+    def test_what_the_database_gives_back_has_the_same_hash(self, data):
+        record(chain="web", action="a.b", subject="c:1", data=data)
+        assert first_broken(chain="web") is None
+
+    def test_what_is_no_number_is_refused(self):
+        with pytest.raises(ValueError, match="JSON"):
+            record(chain="web", action="a.b", subject="c:1", data={"x": float("nan")})
+
+    def test_a_rolled_back_act_leaves_nothing(self):
+        with transaction.atomic():
+            record(chain="web", action="a.b", subject="c:1")
+            transaction.set_rollback(True)
+        assert record(chain="web", action="a.b", subject="c:1").sequence == 1
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "UPDATE ledger_entry SET action = 'x.y' WHERE sequence = 2",
+            "UPDATE ledger_entry SET data = '{\"a\": 2}' WHERE sequence = 2",
+            "UPDATE ledger_entry SET at = at + interval '1 microsecond' WHERE sequence = 2",
+            "DELETE FROM ledger_entry WHERE sequence = 2",
+        ],
+    )
+    def test_a_change_behind_the_triggers_is_found(self, change):
+        for number in range(3):
+            record(chain="web", action="a.b", subject="c:1", data={"a": number})
+        with connection.cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # ALTER TABLE wants no pending checks
+            cursor.execute("ALTER TABLE ledger_entry DISABLE TRIGGER USER")
+            cursor.execute(change)
+            cursor.execute("ALTER TABLE ledger_entry ENABLE TRIGGER USER")
+        assert first_broken(chain="web") == 2
+
+
+@pytest.mark.django_db
+class TestTriggers:
+    @pytest.fixture(autouse=True)
+    def entry(self):
+        # Off in the tests' database for the sake of those that empty it (tests/conftest.py).
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE ledger_entry ENABLE TRIGGER ledger_entry_no_truncate")
+        return record(chain="web", action="a.b", subject="c:1")
+
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "UPDATE ledger_entry SET action = 'x'",
+            "DELETE FROM ledger_entry",
+            "DELETE FROM ledger_entry WHERE false",
+            "TRUNCATE ledger_entry",
+        ],
+    )
+    def test_changes_are_refused(self, statement):
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # TRUNCATE wants no pending checks
+            with pytest.raises(IntegrityError, match="The ledger only grows"), transaction.atomic():
+                cursor.execute(statement)
+        assert Entry.objects.count() == 1
+
+    def test_saving_again_is_refused(self, entry):
+        entry.action = "x.y"
+        with pytest.raises(DatabaseError, match="The ledger only grows"), transaction.atomic():
+            entry.save()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_eight_writers_at_once_keep_the_chain_whole():
+    each, writers = 10, 8
+    start = threading.Barrier(writers)
+    errors = []
+
+    def write(writer: int) -> None:
+        try:
+            start.wait(10)
+            for number in range(each):
+                with transaction.atomic():
+                    record(chain="web", action="a.b", subject=f"c:{writer}", data={"number": number})
+        except Exception as error:  # the test's own thread must see it
+            errors.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not errors
+    assert list(Entry.objects.order_by("sequence").values_list("sequence", flat=True)) == list(
+        range(1, each * writers + 1)
+    )
+    assert first_broken(chain="web") is None

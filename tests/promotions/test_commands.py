@@ -1,0 +1,166 @@
+import io
+import threading
+import time
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test import TestCase
+
+from apps.deployments.models import Deployment
+from apps.promotions.models import Promotion
+from apps.promotions.services import cancel_promotion, start_promotion
+from tests.factories import make_deployment, make_report, make_result
+from tests.promotions.cast import Cast
+
+
+def run(*arguments):
+    """What a command prints, and what it exits with."""
+    out = io.StringIO()
+    code = 0
+    try:
+        call_command(*[str(each) for each in arguments], stdout=out)
+    except SystemExit as end:
+        code = end.code
+    return out.getvalue(), code
+
+
+class PromoteTests(TestCase):
+    @classmethod
+    def setUpTestData(cls):
+        cls.cast = Cast()
+        cls.release = cls.cast.release()
+
+    def promote(self, release=None, environment="staging", *more, service="shop", user="ann"):
+        release = release or self.release.version
+        return run("promote", release, environment, "--service", service, "--user", user, *more)
+
+    def test_an_open_gate_exits_0(self):
+        out, code = self.promote()
+        assert code == 0
+        assert f"{self.release.version} → shop/staging is pending" in out
+        assert "✓ built_as_defined" in out
+        assert "manage.py reconcile starts it" in out
+
+    def test_version_digest_its_beginning_and_id_name_a_release(self):
+        digest = self.release.digest
+        for name in (self.release.version, digest, digest[:8], self.release.pk):
+            self.promote(name)
+        assert Promotion.objects.get().release == self.release
+
+    def test_each_verdict_has_its_exit_code(self):
+        policies = {
+            10: ["verified_upstream"],
+            11: ["approved"],
+            13: [{"rule": "required_reports", "parameters": {"groups": ["nope"]}}],
+        }
+        for expected, rules in policies.items():
+            self.cast.policy(self.cast.production, *rules)
+            assert self.promote(None, "production")[1] == expected
+
+    def test_waiting_is_no_use_where_something_has_to_change_first(self):
+        self.cast.policy(self.cast.production, "verified_upstream")
+        began = time.monotonic()
+        assert self.promote(None, "production", "--wait")[1] == 10
+        assert time.monotonic() - began < 5
+
+    def test_waiting_ends_with_the_verdict_when_time_is_up(self):
+        self.cast.policy(self.cast.production, "approved")
+        out, code = self.promote(None, "production", "--wait", "--timeout", "0.2", "--poll", "0.05")
+        assert code == 11
+        assert "[ben, cem, dan]" in out
+
+    def test_it_says_what_a_passing_promotion_waits_for(self):
+        make_deployment(self.cast.staging, status="running")
+        out, code = self.promote()
+        assert code == 0
+        assert "it waits because deployment d-" in out
+
+    def test_it_says_why_a_deployment_is_held_up(self):
+        self.promote()
+        promotion = Promotion.objects.get()
+        start_promotion(promotion=promotion)
+        Deployment.objects.update(error_message="the group is busy with d-7")
+        assert "The deployment waits: the group is busy with d-7" in self.promote()[0]
+
+    def test_unknown_names_are_said_with_the_known_ones(self):
+        cases = [
+            ({"release": "9.9"}, f"no release '9.9'. Newest: {self.release.version}"),
+            ({"environment": "prod"}, "no environment 'prod'. Known: staging, production"),
+            ({"service": "shp"}, "no service 'shp'. Known: shop"),
+            ({"user": "nobody"}, "no active user 'nobody'"),
+            ({"user": "vic"}, "vic must be developer or operator of shop"),
+            ({"user": "eve"}, "no service 'shop' that eve can see"),
+        ]
+        for change, message in cases:
+            with pytest.raises(CommandError) as caught:
+                self.promote(**change)
+            assert message in str(caught.value)
+            assert caught.value.returncode == 1
+
+
+class ApproveAndDecideTests(TestCase):
+    @classmethod
+    def setUpTestData(cls):
+        cls.cast = Cast()
+        cls.cast.policy(cls.cast.staging, "max_failures", "approved")
+        cls.promotion = cls.cast.request()
+
+    def test_an_approval_shows_the_new_verdict(self):
+        out, code = run("approve", self.promotion.pk, "--user", "ben", "--comment", "go")
+        assert code == 0
+        assert "ben approved it." in out
+        assert "✓ approved" in out
+        assert self.promotion.approvals.get().comment == "go"
+
+    def test_who_may_not_is_told_why(self):
+        with pytest.raises(CommandError, match="ann must be approver of shop"):
+            run("approve", self.promotion.pk, "--user", "ann")
+        with pytest.raises(CommandError, match="There is no promotion 0"):
+            run("approve", 0, "--user", "ben")
+
+    def test_decide_exits_by_the_verdict_and_prints_each_finding(self):
+        out, code = run("decide", self.promotion.pk)
+        assert code == 11
+        assert "✓ max_failures" in out
+        assert "… approved" in out
+
+    def test_decide_names_the_failing_test(self):
+        report = make_report(self.promotion.release.build, name="e2e", failed=1)
+        make_result(report, name="test_totals")
+        out, code = run("decide", self.promotion.pk)
+        assert code == 10
+        assert "✗ max_failures  1 failure and 0 errors, and at most 0 may be: " in out
+        assert "tests.test_example::test_totals" in out
+
+    def test_decide_shows_the_last_decision_of_what_is_over(self):
+        cancel_promotion(promotion=self.promotion, user=self.cast.ann)
+        out, code = run("decide", self.promotion.pk)
+        assert "is cancelled: Cancelled by ann." in out
+        assert code == 11
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("end", "expected"), [("succeeded", 0), ("failed", 1)])
+def test_promote_waits_until_the_end(end, expected):
+    cast = Cast()
+    release = cast.release()
+
+    def reconcile():
+        # What another process does meanwhile.
+        try:
+            while not (promotion := Promotion.objects.first()):
+                time.sleep(0.02)
+            start_promotion(promotion=promotion)
+            time.sleep(0.1)
+            Promotion.objects.update(status=end, reason="as the test wants")
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=reconcile)
+    thread.start()
+    command = ("promote", release.version, "staging", "--service", "shop", "--user", "ann", "--wait")
+    out, code = run(*command, "--poll", "0.03", "--timeout", "20")
+    thread.join(20)
+    assert code == expected
+    assert f"is {end}: as the test wants" in out

@@ -1,0 +1,101 @@
+import json
+
+from django.test import TestCase
+
+from apps.gates.facts import Facts
+from apps.promotions.facts import FAILURES_TOLD, gather
+from apps.promotions.services import approve_promotion
+from tests.factories import (
+    make_build,
+    make_deployment,
+    make_environment,
+    make_member,
+    make_occupancy,
+    make_promotion,
+    make_release,
+    make_report,
+    make_result,
+)
+from tests.promotions.cast import Cast
+
+
+class GatherTests(TestCase):
+    @classmethod
+    def setUpTestData(cls):
+        cls.cast = Cast()
+        cls.build = make_build(cls.cast.service)
+        cls.release = make_release(cls.cast.service, build=cls.build)
+        cls.cast.policy(cls.cast.production, "approved")
+        cls.promotion = cls.cast.request(cls.release, cls.cast.production)
+
+    def gather(self):
+        return gather(release=self.release, environment=self.cast.production, promotion=self.promotion)
+
+    def test_it_tells_of_build_reports_and_failing_tests(self):
+        report = make_report(self.build, name="unit", passed=8, failed=1, errors=1, skipped=1)
+        make_result(report, name="test_red", message="x" * 1000)
+        make_result(report, name="test_err", status="ERROR")
+        make_result(report, name="test_skipped", status="SKIPPED")
+        facts = self.gather()
+        assert facts.build.codebuild_id == self.build.codebuild_id
+        assert facts.build.deviations == ()
+        (told,) = facts.reports
+        assert (told.failed, told.errors, told.parsed, told.complete) == (1, 1, 11, True)
+        assert [failure.name for failure in facts.failures] == [
+            "tests.test_example::test_red",
+            "tests.test_example::test_err",
+        ]
+        assert len(facts.failures[0].message) == 300
+
+    def test_it_tells_the_last_stay_upstream(self):
+        first = make_occupancy(make_deployment(self.cast.staging, self.release))
+        first.until = first.since
+        first.save()
+        second = make_occupancy(make_deployment(self.cast.staging, self.release))
+        (upstream,) = self.gather().upstreams
+        assert upstream.deployment_id == second.deployment_id
+        assert upstream.until is None
+
+    def test_it_tells_of_a_promotion_on_its_way_upstream(self):
+        coming = make_promotion(self.cast.staging, self.release)
+        (upstream,) = self.gather().upstreams
+        assert (upstream.since, upstream.promotion_id) == (None, coming.pk)
+
+    def test_it_tells_who_approved_and_who_could(self):
+        approve_promotion(promotion=self.promotion, user=self.cast.ben)
+        self.cast.cem.is_active = False
+        self.cast.cem.save()
+        facts = self.gather()
+        (approval,) = facts.approvals
+        assert (approval.user.username, approval.approved, approval.counts) == ("ben", True, True)
+        assert [person.username for person in facts.approvers] == ["ben", "dan"]
+        assert facts.promotion.requested_by.username == "ann"
+
+    def test_what_it_gathers_survives_json(self):
+        make_report(self.build)
+        make_occupancy(make_deployment(self.cast.staging, self.release))
+        approve_promotion(promotion=self.promotion, user=self.cast.ben)
+        facts = self.gather()
+        assert Facts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
+
+    def test_the_number_of_queries_does_not_grow(self):
+        # 1: release, build and service  2: environment  3: approvers  4: reports  5: failures
+        # 6: upstreams  7: occupancies  8: promotions there  9: promotion and requester  10: approvals
+        with self.assertNumQueries(10):
+            self.gather()
+        for number in range(30):
+            report = make_report(self.build, name=f"group-{number}", failed=2)
+            make_result(report)
+            make_result(report)
+        for number in range(5):
+            source = make_environment(self.cast.service, f"test-{number}")
+            self.cast.production.upstreams.add(source)
+            make_occupancy(make_deployment(source, self.release))
+            approver = make_member(self.cast.service, "approver")
+            approve_promotion(promotion=self.promotion, user=approver)
+        with self.assertNumQueries(10):
+            facts = self.gather()
+        assert len(facts.reports) == 30
+        assert len(facts.failures) == FAILURES_TOLD
+        assert len(facts.upstreams) == 6
+        assert len(facts.approvals) == 5

@@ -1,0 +1,145 @@
+"""Leases, on two connections at once."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from apps.deployments.models import Deployment
+from apps.leases import LeaseLost, take, wake
+from tests.factories import make_deployment
+
+HALF_A_MINUTE = timedelta(seconds=30)
+
+
+def take_one(owner="one", duration=HALF_A_MINUTE):
+    return take(Deployment.objects.all(), owner=owner, duration=duration)
+
+
+def expire(deployment):
+    Deployment.objects.filter(pk=deployment.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
+
+
+@pytest.mark.django_db
+class TestOneAtATime:
+    def test_a_leased_row_is_not_given_out_again(self):
+        make_deployment()
+        assert take_one("one") is not None
+        assert take_one("two") is None
+
+    def test_a_released_row_is(self):
+        make_deployment()
+        take_one("one").release()
+        assert take_one("two") is not None
+
+    def test_a_row_that_rests_is_not_until_it_is_woken(self):
+        make_deployment()
+        take_one().release(rest=timedelta(minutes=1))
+        assert take_one() is None
+        assert wake(Deployment.objects.all()) == 1
+        assert take_one() is not None
+
+    def test_a_row_that_is_worked_on_is_not_woken(self):
+        make_deployment()
+        take_one("one")
+        assert wake(Deployment.objects.all()) == 0
+        assert take_one("two") is None
+
+    def test_after_its_time_another_takes_over_and_the_first_can_write_nothing(self):
+        deployment = make_deployment()
+        first = take_one("one")
+        expire(deployment)
+        # The same name, as a worker may have: the fence tells them apart.
+        second = take_one("one")
+        assert second.fence == first.fence + 1
+        for write in (lambda: first.update(error_code="x"), first.renew, first.hold):
+            with pytest.raises(LeaseLost), transaction.atomic():
+                write()
+        first.release()
+        second.update(error_code="y")
+        deployment.refresh_from_db()
+        assert deployment.error_code == "y"
+
+    def test_a_lease_that_ran_out_is_lost_even_if_nobody_took_it(self):
+        deployment = make_deployment()
+        lease = take_one()
+        expire(deployment)
+        with pytest.raises(LeaseLost):
+            lease.update(error_code="x")
+
+    def test_renewing_begins_its_duration_again(self):
+        deployment = make_deployment()
+        lease = take_one(duration=timedelta(hours=1))
+        Deployment.objects.update(lease_until=timezone.now() + timedelta(seconds=5))
+        lease.renew(error_code="x")
+        deployment.refresh_from_db()
+        assert deployment.lease_until > timezone.now() + timedelta(minutes=59)
+        assert deployment.error_code == "x"
+
+    def test_rows_take_turns(self):
+        rows = [make_deployment() for _ in range(3)]
+        seen = []
+        for _ in range(6):
+            lease = take_one()
+            seen.append(lease.pk)
+            lease.release(rest=timedelta(microseconds=1))
+        assert sorted(seen[:3]) == sorted(seen[3:]) == [row.pk for row in rows]
+
+
+@pytest.mark.django_db(transaction=True)
+class TestSideBySide:
+    def run(self, number, work):
+        errors = []
+
+        def guarded(index):
+            try:
+                work(index)
+            except BaseException as error:
+                errors.append(error)
+            finally:
+                connection.close()
+
+        threads = [threading.Thread(target=guarded, args=(index,)) for index in range(number)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert errors == []
+
+    def test_each_row_goes_to_one_worker(self):
+        for _ in range(20):
+            make_deployment()
+        taken = []
+
+        def work(index):
+            while lease := take_one(f"worker-{index}"):
+                taken.append(lease.pk)
+
+        self.run(4, work)
+        assert len(taken) == len(set(taken)) == 20
+
+    def test_holding_keeps_a_takeover_out_until_the_end_of_the_transaction(self):
+        deployment = make_deployment()
+        lease = take_one("one", duration=timedelta(seconds=1))
+        held, checked, others = threading.Event(), threading.Event(), []
+
+        def work(index):
+            if index == 0:
+                with transaction.atomic():
+                    lease.hold()
+                    held.set()
+                    checked.wait(20)
+                    Deployment.objects.filter(pk=deployment.pk).update(error_code="one")
+                return
+            held.wait(20)
+            # Its time runs out while it is held; nobody gets it.
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_sleep(1.2)")
+            others.append(take_one("two"))
+            checked.set()
+
+        self.run(2, work)
+        assert others == [None]
+        assert take_one("two") is not None
