@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -10,12 +12,14 @@ import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import boto3
 import pytest
 from rich.console import Console
 
+from apps.sandbox.demo.__main__ import SIGNALS, stop_on_signals
 from apps.sandbox.demo.console import Progress
 from apps.sandbox.demo.control import Control
-from apps.sandbox.demo.errors import DemoError
+from apps.sandbox.demo.errors import DemoError, Stopped
 from apps.sandbox.demo.probe import Probe, digest_in
 from apps.sandbox.demo.scenario import MISSING_MODULE, RED_NAME, SCENARIOS, break_import
 from apps.sandbox.demo.services import Service, fetch, free_port, run
@@ -27,6 +31,32 @@ ROOT = Path(__file__).parents[2]
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def stopping():
+    """The demo's signal handlers, for one test."""
+    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    stop_on_signals()
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
+def test_a_signal_during_a_call_of_aws_is_told_as_a_signal(stopping):
+    # Accepts connections and never answers.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = boto3.client(
+            "codebuild",
+            endpoint_url=f"http://127.0.0.1:{silent.getsockname()[1]}",
+            region_name="eu-central-1",
+            aws_access_key_id="a",
+            aws_secret_access_key="b",
+        )
+        timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
+        timer.start()
+        with pytest.raises(Stopped):
+            client.list_projects()
 
 
 class TestSlot:

@@ -11,8 +11,12 @@ class DemoError(Exception):
         self.log = log
 
 
-class Stopped(Exception):
-    """A signal asked for the end; `signum` is its number."""
+class Stopped(BaseException):
+    """A signal asked for the end; `signum` is its number.
+
+    As KeyboardInterrupt, it is no Exception: botocore wraps every Exception that reaches it in one of its
+    own, and a signal during a call would be told as a refusal of AWS.
+    """
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
