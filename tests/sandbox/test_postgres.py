@@ -111,6 +111,15 @@ def test_several_start_at_once():
         assert len(ports) == 4
 
 
+def test_at_another_address_it_lets_that_subnet_in_and_does_not_listen_elsewhere():
+    with Cluster(address="127.0.0.2") as cluster:
+        address = urlsplit(cluster.server.url)
+        assert address.hostname == "127.0.0.2"
+        assert query(cluster.server.url, "SELECT 6 * 7") == 42
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", address.port))
+
+
 def test_a_taken_port_is_named():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -124,7 +133,7 @@ def test_a_port_taken_in_the_last_moment_is_replaced(monkeypatch, capsys):
         with socket.create_server(("127.0.0.1", 0)) as free:
             spare = free.getsockname()[1]
         ports = iter([taken, spare])
-        monkeypatch.setattr("apps.sandbox.postgres.cluster._free_port", lambda: next(ports))
+        monkeypatch.setattr("apps.sandbox.postgres.cluster._free_port", lambda _address: next(ports))
         with Cluster() as cluster:
             assert query(cluster.server.url, "SHOW port") == str(spare)
     assert f"port {taken} was taken meanwhile" in capsys.readouterr().err

@@ -30,9 +30,19 @@ class Cluster:
     `state` is the folder for data and log. Without one, or where it is out of reach of the user the server
     has to run as, a temporary folder holds the data. Start it from a thread that lives as long as it should:
     the kernel ends the server when the *thread* that started it ends.
+
+    `address` is where it listens: 127.0.0.1, or another of this machine's, which then its own subnet may use.
     """
 
-    def __init__(self, *, state: Path | None = None, port: int | None = None, bindir: Path | None = None):
+    def __init__(
+        self,
+        *,
+        state: Path | None = None,
+        address: str = "127.0.0.1",
+        port: int | None = None,
+        bindir: Path | None = None,
+    ):
+        self.address = address
         self.wanted_port = port
         self.state = state
         self.account = server_account()
@@ -133,26 +143,31 @@ class Cluster:
         password_file.unlink()
         if done.returncode:
             raise PostgresError(f"initdb failed in {self.folder}: {_reason(done.stdout)}")
+        if self.address != "127.0.0.1":
+            with (self.folder / "data/pg_hba.conf").open("a") as rules:
+                rules.write("host all all samenet scram-sha-256\n")
 
     def _start(self) -> None:
         for attempt in range(5):
-            port = self.wanted_port or _free_port()
+            port = self.wanted_port or _free_port(self.address)
             written = self.log.stat().st_size if self.log.exists() else 0
             if self._try_start(port):
-                self.server = Server(f"postgres://{SUPERUSER}:{self._password}@127.0.0.1:{port}/postgres")
+                self.server = Server(
+                    f"postgres://{SUPERUSER}:{self._password}@{self.address}:{port}/postgres"
+                )
                 return
             output = self.log.read_bytes()[written:].decode(errors="replace")
             if "Address already in use" not in output:
                 raise PostgresError(f"PostgreSQL did not start: {_reason(output)}")
             if self.wanted_port:
-                raise PostgresError(f"port {port} of 127.0.0.1 is taken; choose another or none")
+                raise PostgresError(f"port {port} of {self.address} is taken; choose another or none")
             say(f"port {port} was taken meanwhile, trying another ({attempt + 1})")
         raise PostgresError("five free ports in a row were taken by others before the server could bind them")
 
     def _try_start(self, port: int) -> bool:
         """Start the server; False if it ended, with the reason in the log."""
         settings = {
-            "listen_addresses": "127.0.0.1",
+            "listen_addresses": self.address,
             "port": port,
             "unix_socket_directories": "",
             "max_connections": 200,
@@ -195,9 +210,9 @@ def _server_environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
 
-def _free_port() -> int:
+def _free_port(address: str) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((address, 0))
         return int(probe.getsockname()[1])
 
 
