@@ -12,8 +12,9 @@ from deploy import files
 from deploy.bundle import Bundle, sha256
 from deploy.errors import Failure
 from deploy.host import Host
-from deploy.output import detail, step
+from deploy.output import detail
 from deploy.process import run
+from deploy.steps import step
 
 UV_WHEEL = re.compile(r"wheelhouse/uv-[0-9][^/-]*-[^/]+\.whl")
 INSTALL_S = 420.0
@@ -48,9 +49,14 @@ def ensure_environment(host: Host, bundle: Bundle) -> Path:
     """
     environment = environment_path(host, bundle)
     if is_complete(environment):
-        step(f"Environment {environment.name}: already here")
-        return environment
-    step(f"Environment {environment.name}: building from the wheelhouse")
+        with step("environment", f"Environment {environment.name}: already here"):
+            return environment
+    with step("environment", f"Environment {environment.name}: building from the wheelhouse"):
+        _build(bundle, environment)
+    return environment
+
+
+def _build(bundle: Bundle, environment: Path) -> None:
     files.discard(environment)
     temporary = files.fresh(environment)
     uv = _extract_uv(bundle, temporary / "uv")
@@ -93,7 +99,6 @@ def ensure_environment(host: Host, bundle: Bundle) -> Path:
         )
     files.publish(made, environment)
     files.discard(temporary)
-    return environment
 
 
 def _reason(output: str) -> str:

@@ -1,28 +1,31 @@
 """What each lifecycle event does. ApplicationStop and the BlockTraffic hooks do nothing and are not here."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from deploy import disk, environment, files, swap
 from deploy.bundle import Bundle
 from deploy.host import Host
-from deploy.output import step
+from deploy.output import detail
 from deploy.platform_check import check_platform
 from deploy.prepare import prepare_release
 from deploy.release import ensure_release
+from deploy.steps import step
 
 
-def before_install(host: Host, bundle: Bundle, environ: Mapping[str, str]) -> None:
+def before_install(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -> None:
     """Refuse what must not be installed here, before anything on the host changes."""
-    host.check_deployment(environ)
     # The place of the signed permit for this digest and this environment: the host's own verifier will be
     # asked here. There is none yet, and nothing below stands in for it.
-    check_platform(bundle.manifest)
-    bundle.check_archive()
-    for folder in (host.releases, host.venvs):
-        files.discard_leftovers(folder)
-    exists = environment.is_complete(environment.environment_path(host, bundle))
-    disk.check_room(host.home, disk.needed_bytes(bundle, environment_exists=exists))
+    with step("check-platform", "Python, ABI, machine and C library"):
+        check_platform(bundle.manifest)
+    with step("check-archive", "The archive against its manifest"):
+        bundle.check_archive()
+    discard_leftovers(host)
+    with step("room", "Room on the disk"):
+        exists = environment.is_complete(environment.environment_path(host, bundle))
+        disk.check_room(host.home, disk.needed_bytes(bundle, environment_exists=exists))
 
 
 def after_install(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -> None:
@@ -32,9 +35,15 @@ def after_install(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -> No
         release = ensure_release(host, bundle, made)
     finally:
         # Half an environment on a disk that is full would keep it full.
+        discard_leftovers(host)
+    prepare_release(host, release)
+
+
+def discard_leftovers(host: Host) -> None:
+    """Remove what killed runs had begun to make."""
+    with step("leftovers", "Leftovers of killed runs"):
         for folder in (host.releases, host.venvs):
             files.discard_leftovers(folder)
-    prepare_release(host, release)
 
 
 def application_start(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -> None:
@@ -64,9 +73,12 @@ EVENTS: dict[str, Callable[[Host, Bundle, Mapping[str, str]], None]] = {
 
 def run(event: str, *, root: Path, archive: Path, environ: Mapping[str, str]) -> None:
     """Do what ``event`` asks for, under the host's lock. Raises Failure."""
-    host = Host.read(root)
-    host.check_laid_out()
-    bundle = Bundle.load(archive, environ)
-    step(f"{event}: {bundle.manifest.service} {bundle.name}")
-    with host.locked():
+    with ExitStack() as lock:
+        with step("check-deployment", f"{event}: this host and the bundle"):
+            host = Host.read(root)
+            host.check_laid_out()
+            host.check_deployment(environ)
+            bundle = Bundle.load(archive, environ)
+            detail(f"{bundle.manifest.service} {bundle.name}")
+            lock.enter_context(host.locked())
         EVENTS[event](host, bundle, environ)

@@ -3,7 +3,7 @@
 import sys
 
 
-def step(text: str) -> None:
+def heading(text: str) -> None:
     """Say what begins."""
     print(f"-----> {text}", flush=True)
 

@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 from deploy.host import Host
-from deploy.output import step
 from deploy.process import run_shown
 from deploy.service_environment import read_environment
+from deploy.steps import step
 
 PREPARE_S = 1200.0
 LOCK_WAIT_S = 600
@@ -14,7 +14,6 @@ LOCK_WAIT_S = 600
 
 def prepare_release(host: Host, release: Path) -> None:
     """Run the release's ``manage.py prepare`` with the service's environment; raise Failure if it fails."""
-    step("Checks, static files, migrations")
     environ = {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(host.state),
@@ -25,10 +24,11 @@ def prepare_release(host: Host, release: Path) -> None:
         "STATIC_MANIFEST_DIR": str(release / ".static"),
         **read_environment(host.environment),
     }
-    run_shown(
-        [str(release / ".venv/bin/python"), "manage.py", "prepare", "--timeout", str(LOCK_WAIT_S)],
-        folder=release,
-        environ=environ,
-        label="`manage.py prepare`",
-        timeout_s=PREPARE_S,
-    )
+    with step("prepare", "Checks, static files, migrations"):
+        run_shown(
+            [str(release / ".venv/bin/python"), "manage.py", "prepare", "--timeout", str(LOCK_WAIT_S)],
+            folder=release,
+            environ=environ,
+            label="`manage.py prepare`",
+            timeout_s=PREPARE_S,
+        )

@@ -9,7 +9,7 @@ from deploy import files
 from deploy.bundle import Bundle, File, sha256
 from deploy.errors import Failure
 from deploy.host import Host
-from deploy.output import step
+from deploy.steps import step
 
 RELEASE = "release.json"
 
@@ -22,13 +22,18 @@ def ensure_release(host: Host, bundle: Bundle, environment: Path) -> Path:
     release = host.release(bundle.digest)
     link = f"../../venvs/{environment.name}"
     if release.is_dir():
-        step(f"Release {bundle.name}: already here")
-        _check_unchanged(release, bundle)
-        if not (release / ".venv").is_symlink() or str((release / ".venv").readlink()) != link:
-            # The environment it was made with is gone, or belongs to an interpreter that was replaced.
-            files.point(release / ".venv", link)
-        return release
-    step(f"Release {bundle.name}: copying")
+        with step("release", f"Release {bundle.name}: already here"):
+            _check_unchanged(release, bundle)
+            if not (release / ".venv").is_symlink() or str((release / ".venv").readlink()) != link:
+                # The environment it was made with is gone, or belongs to an interpreter that was replaced.
+                files.point(release / ".venv", link)
+    else:
+        with step("release", f"Release {bundle.name}: copying"):
+            _make(host, bundle, release, link)
+    return release
+
+
+def _make(host: Host, bundle: Bundle, release: Path, link: str) -> None:
     temporary = files.fresh(release)
     for file in bundle.manifest.release_files():
         _copy(file, host.incoming, temporary)
@@ -41,7 +46,6 @@ def ensure_release(host: Host, bundle: Bundle, environment: Path) -> Path:
         temporary, maxlevels=20, quiet=2, stripdir=str(temporary), prependdir=str(release), workers=1
     )
     files.publish(temporary, release)
-    return release
 
 
 def _copy(file: File, source: Path, target: Path) -> None:

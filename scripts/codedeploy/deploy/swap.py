@@ -10,8 +10,9 @@ from deploy import systemd
 from deploy.errors import Failure, Interrupted
 from deploy.health import Door
 from deploy.host import Host
-from deploy.output import detail, step, warn
+from deploy.output import detail, warn
 from deploy.pointers import Pointers, Unproved
+from deploy.steps import step
 from deploy.systemd import Units
 
 TIMES_IN_A_ROW = 5
@@ -41,7 +42,8 @@ def swap_to(host: Host, digest: str) -> None:
         else:
             rest = "It is the current release, so it is being tried further."
         raise Failure(f"Release {digest[:12]} did not start: {str(failure).rstrip('.')}. {rest}") from None
-    pointers.move_to(digest)
+    with step("point", f"Pointing at {digest[:12]}"):
+        pointers.move_to(digest)
     stop_others(digest)
     detail(f"{digest} serves")
 
@@ -49,42 +51,45 @@ def swap_to(host: Host, digest: str) -> None:
 def _start_and_prove(host: Host, digest: str) -> None:
     """Start a release and wait until it says on its private socket that it is this one and ready."""
     units = Units(digest)
-    step(f"Starting {digest[:12]} beside what serves")
-    try:
-        systemd.start(units.service)
-    except Interrupted:
-        raise
-    except Failure as failure:
-        _show_log(units.service)
-        raise Failure(systemd.why_down(units.service)) from failure
+    with step("start", f"Starting {digest[:12]} beside what serves"):
+        try:
+            systemd.start(units.service)
+        except Interrupted:
+            raise
+        except Failure as failure:
+            _show_log(units.service)
+            raise Failure(systemd.why_down(units.service)) from failure
 
     def ended() -> str | None:
         return systemd.why_down(units.service) if systemd.is_down(units.service) else None
 
     door = Door(host.settings["PUBLIC_URL"], private=host.private_socket(digest))
-    try:
-        door.wait_for(digest, times=1, within_s=host.prove_s, give_up=ended)
-        systemd.start(units.reconcile)
-    except Failure:
-        _show_log(units.service)
-        raise
-    detail("answers on its private socket, ready")
+    with step("prove", f"Asking {digest[:12]} on its private socket"):
+        try:
+            door.wait_for(digest, times=1, within_s=host.prove_s, give_up=ended)
+            systemd.start(units.reconcile)
+        except Failure:
+            _show_log(units.service)
+            raise
+        detail("answers on its private socket, ready")
 
 
 def _put_away(digest: str) -> None:
     """Stop a release that did not prove itself; Restart=always would try for ever."""
     units = Units(digest)
-    with contextlib.suppress(Failure):  # the reason it did not start is the one to tell
-        systemd.stop(units.all)
-    systemd.forget_failure(units.all)
+    with step("put-back", f"Putting {digest[:12]} away"):
+        with contextlib.suppress(Failure):  # the reason it did not start is the one to tell
+            systemd.stop(units.all)
+        systemd.forget_failure(units.all)
 
 
 def stop_others(digest: str | None) -> None:
     """Stop every release but ``digest``, letting requests under way finish."""
-    for other in sorted(systemd.loaded_digests() - {digest}):
-        step(f"Stopping {other[:12]}")
-        systemd.stop(Units(other).all)
-        systemd.forget_failure(Units(other).all)
+    with step("stop-others", "Stopping other releases"):
+        for other in sorted(systemd.loaded_digests() - {digest}):
+            detail(f"{other} finishes its requests and ends")
+            systemd.stop(Units(other).all)
+            systemd.forget_failure(Units(other).all)
 
 
 def validate(host: Host, digest: str) -> None:
@@ -94,22 +99,21 @@ def validate(host: Host, digest: str) -> None:
     """
     pointers = Pointers(host)
     url = host.settings["PUBLIC_URL"]
-    step(f"Asking {url}")
     unit = Units(digest).service
     try:
-        if pointers.current != digest:
-            raise Failure(f"current is {str(pointers.current)[:12]}")
-        Door(url).wait_for(digest, times=TIMES_IN_A_ROW, within_s=host.prove_s)
-        unit = Units(digest).reconcile
-        if systemd.is_down(unit):
-            raise Failure(f"its reconciler does not stay up: {systemd.why_down(unit)}")
+        with step("front-door", f"Asking {url}"):
+            if pointers.current != digest:
+                raise Failure(f"current is {str(pointers.current)[:12]}")
+            Door(url).wait_for(digest, times=TIMES_IN_A_ROW, within_s=host.prove_s)
+            unit = Units(digest).reconcile
+            if systemd.is_down(unit):
+                raise Failure(f"its reconciler does not stay up: {systemd.why_down(unit)}")
+            pointers.confirm()
+            detail(f"{TIMES_IN_A_ROW} answers in a row from {digest}, ready")
+            return
     except Failure as failure:
         _show_log(unit)
         reason = f"Release {digest[:12]} did not prove itself at {url}: {str(failure).rstrip('.')}."
-    else:
-        pointers.confirm()
-        detail(f"{TIMES_IN_A_ROW} answers in a row from {digest}, ready")
-        return
     unproved = pointers.unproved
     if unproved is None or unproved.digest != digest:
         raise Failure(f"{reason} It had been confirmed before, so nothing was put back.")
@@ -122,22 +126,22 @@ def _put_back(host: Host, pointers: Pointers, unproved: Unproved) -> str:
         pointers.put_back(unproved)
         stop_others(None)
         return "There is no release to put back, so nothing serves on this host."
-    step(f"Putting {unproved.current[:12]} back")
-    try:
-        _start_and_prove(host, unproved.current)
-    except Failure as failure:
-        raise Failure(
-            f"Release {unproved.current[:12]}, which was to be put back, fails too: {failure}"
-        ) from None
-    pointers.put_back(unproved)
+    with step("put-back", f"Putting {unproved.current[:12]} back"):
+        try:
+            _start_and_prove(host, unproved.current)
+        except Failure as failure:
+            raise Failure(
+                f"Release {unproved.current[:12]}, which was to be put back, fails too: {failure}"
+            ) from None
+        pointers.put_back(unproved)
     stop_others(unproved.current)
     return f"Release {unproved.current[:12]} serves again."
 
 
 def warm_up(host: Host, digest: str) -> None:
     """Have every worker open its database connection before the load balancer sends requests."""
-    step("Warming up")
-    Door(host.settings["PUBLIC_URL"]).wait_for(digest, times=2 * TIMES_IN_A_ROW, within_s=host.prove_s)
+    with step("warm-up", "Warming up"):
+        Door(host.settings["PUBLIC_URL"]).wait_for(digest, times=2 * TIMES_IN_A_ROW, within_s=host.prove_s)
 
 
 def _show_log(unit: str) -> None:
