@@ -31,6 +31,7 @@ SHIPPED = (
     "apps",
     "scripts/codedeploy",
     "scripts/provision-host",
+    "scripts/host_tools",
     "infra/systemd",
 )
 # The embedded AWS belongs to a checkout.

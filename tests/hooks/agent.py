@@ -65,6 +65,7 @@ class Machine:
                 REPOSITORY / "scripts/provision-host",
                 *("--root", root, "--application", "lockkeeper", "--group", "staging"),
                 *("--port", str(self.port), "--python", sys.executable, "--environment", settings),
+                *("--tools-python", sys.executable, "--host", "staging-1"),
             ],
             check=True,
             capture_output=True,
@@ -143,8 +144,11 @@ class Deployment:
             self.appspec = yaml.safe_load((self.archive / "appspec.yml").read_text())
 
     def environ(self, event: str) -> dict[str, str]:
+        return {"PATH": f"{self.machine.up.layout.bin}:{os.environ['PATH']}", **self.variables(event)}
+
+    def variables(self, event: str) -> dict[str, str]:
+        """What the agent gives a hook."""
         return {
-            "PATH": f"{self.machine.up.layout.bin}:{os.environ['PATH']}",
             "LIFECYCLE_EVENT": event,
             "DEPLOYMENT_ID": self.id,
             "APPLICATION_NAME": "lockkeeper",

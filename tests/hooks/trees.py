@@ -46,7 +46,13 @@ MANAGE = """
 
 def make_tiny_tree(root: Path, *, tale: str, at_import: str = "", in_prepare: str = "pass") -> Path:
     """The source of a service without dependencies but gunicorn, with this repository's hooks and units."""
-    for name in ("appspec.yml", "scripts/codedeploy", "scripts/provision-host", "infra/systemd"):
+    for name in (
+        "appspec.yml",
+        "scripts/codedeploy",
+        "scripts/provision-host",
+        "scripts/host_tools",
+        "infra/systemd",
+    ):
         _copy(REPOSITORY / name, root / name)
     for name in ("backend", "apps"):
         (root / name).mkdir()

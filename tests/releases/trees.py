@@ -26,6 +26,7 @@ FILES = {
     "scripts/codedeploy/lib.sh": "",
     "scripts/codedeploy/before_install": "#!/bin/bash\n",
     "scripts/provision-host": "#!/bin/bash\n",
+    "scripts/host_tools/flight.py": "",
     "scripts/demo": "",
     "infra/systemd/web.service": "[Unit]\n",
     "tests/test_shop.py": "",

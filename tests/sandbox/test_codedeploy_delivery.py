@@ -44,6 +44,8 @@ def fleet(sandbox, bucket, tmp_path):
         tmp_path / "environment",
         "--prove-seconds",
         "5",
+        "--tools-python",
+        sys.executable,
     ]
     command = [trees.REPOSITORY / "scripts/provision-host", "--root", fleet.root(), *arguments]
     subprocess.run(command, check=True, capture_output=True)

@@ -56,6 +56,7 @@ def provision(
     command += ["--account", ACCOUNT_ID, "--region", REGION]
     # The interpreter below the virtual environment: the one that the build's wheels are for.
     command += ["--python", os.path.realpath(sys.executable)]
+    command += ["--tools-python", sys.executable, "--host", name]
     user = pwd.getpwuid(os.geteuid()).pw_name
     if re.fullmatch(r"[a-z_][a-z0-9_-]*", user):
         command += ["--user", user]

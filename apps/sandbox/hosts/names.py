@@ -10,6 +10,7 @@ from pathlib import Path
 HOST_PATHS = (
     "/etc/lockkeeper",
     "/opt/codedeploy-agent",
+    "/opt/lockkeeper",
     "/run/lockkeeper",
     "/srv/lockkeeper",
     "/var/lib/lockkeeper",
