@@ -11,7 +11,7 @@ from apps.access.models import Token, User
 from apps.access.services import create_token
 from apps.builds.models import Build, Report, TestCase, TestResult
 from apps.catalog.models import Environment, Membership, Service, Upstream
-from apps.deployments.models import Deployment, HookEvent, Occupancy, Target
+from apps.deployments.models import Deployment, FlightRecord, HookEvent, Occupancy, Target
 from apps.gates.models import Decision, Policy
 from apps.promotions.models import Promotion
 from apps.releases.models import Release
@@ -175,6 +175,50 @@ def make_target(deployment: Deployment, target_id: str = "staging-1", *events: s
     for position, name in enumerate(events):
         HookEvent.objects.create(target=target, position=position, name=name, status="Succeeded")
     return target
+
+
+def make_document(event: HookEvent, **fields: Any) -> dict[str, Any]:
+    """A flight record's document as a host writes it."""
+    deployment = event.target.deployment
+    release = deployment.release
+    assert release is not None
+    step = {"text": "Environment", "started_s": 0.1, "seconds": 1.5, "result": "succeeded"}
+    return {
+        "schema": 1,
+        "deployment_id": deployment.codedeploy_id,
+        "host": event.target.target_id,
+        "application": deployment.environment.application,
+        "group": deployment.environment.deployment_group,
+        "event": event.name,
+        "digest": release.digest,
+        "version": release.version,
+        "started_at": "2026-01-01T12:00:00Z",
+        "seconds": 2.5,
+        "exit_code": 0,
+        "result": "succeeded",
+        "error": "",
+        "cause": None,
+        "steps": [{"name": "environment", **step}],
+        "tail": ["-----> Environment"],
+        "migrations": None,
+        "bundle": {"bucket": release.bucket, "key": release.key, "version": "1", "etag": release.etag},
+        **fields,
+    }
+
+
+def make_record(event: HookEvent, **fields: Any) -> FlightRecord:
+    """The flight record of an event; ``fields`` are the document's."""
+    document = make_document(event, **fields)
+    return FlightRecord.objects.create(
+        event=event,
+        key=f"flight/{event.target.target_id}/{event.name}.json",
+        etag="0" * 32,
+        document=document,
+        result=document["result"],
+        cause=document["cause"] or "",
+        seconds=document["seconds"],
+        read_at=timezone.now(),
+    )
 
 
 def make_occupancy(deployment: Deployment, **fields: Any) -> Occupancy:

@@ -13,6 +13,7 @@ from apps.aws.session import client
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ObjectTypeDef
 
 CHUNK = 1024 * 1024
 
@@ -42,6 +43,14 @@ class Downloaded:
     version: str
     sha256: str  # hexadecimal, computed here
     md5: str  # hexadecimal, computed here, to compare with eTags
+
+
+@dataclass(frozen=True)
+class Page:
+    """Part of a listing; ``more`` says that S3 has further keys after the last one."""
+
+    items: list[ObjectInfo]
+    more: bool
 
 
 class TooLarge(AwsError):
@@ -158,16 +167,27 @@ def list_objects(*, bucket: str, prefix: str) -> Iterator[ObjectInfo]:
     """Every current object whose key begins with ``prefix``, in the order of keys."""
     with translated(f"S3 ListObjectsV2 of s3://{bucket}/{prefix}"):
         for page in _s3().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-            for item in page.get("Contents", []):
-                yield ObjectInfo(
-                    bucket=bucket,
-                    key=item["Key"],
-                    size=item["Size"],
-                    etag=item["ETag"].strip('"'),
-                    version="",
-                    sha256=None,
-                    modified_at=item["LastModified"],
-                )
+            yield from (_listed(bucket, item) for item in page.get("Contents", []))
+
+
+def list_page(*, bucket: str, prefix: str, after: str = "", limit: int = 1000) -> Page:
+    """The first current objects whose key begins with ``prefix`` and comes after ``after``, by one call."""
+    start = {"StartAfter": after} if after else {}
+    with translated(f"S3 ListObjectsV2 of s3://{bucket}/{prefix}"):
+        answer = _s3().list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=limit, **start)  # type: ignore[arg-type]  # a str
+    return Page([_listed(bucket, item) for item in answer.get("Contents", [])], answer["IsTruncated"])
+
+
+def _listed(bucket: str, item: "ObjectTypeDef") -> ObjectInfo:
+    return ObjectInfo(
+        bucket=bucket,
+        key=item["Key"],
+        size=item["Size"],
+        etag=item["ETag"].strip('"'),
+        version="",
+        sha256=None,
+        modified_at=item["LastModified"],
+    )
 
 
 def _version(version: str | None) -> dict[str, Any]:

@@ -3,26 +3,13 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Prefetch, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.decorators import display
 
 from apps.admin_base import LABELS, ReadOnlyAdmin, ReadOnlyInline, only
 from apps.deployments.models import Deployment, HookEvent, Occupancy, Target
-
-
-class TargetInline(ReadOnlyInline):
-    model = Target
-    fields = ("target_id", "status", "show_events", "updated_at")
-    show_change_link = True
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Target]:
-        events = HookEvent.objects.only("name", "status", "target", "position")
-        return super().get_queryset(request).prefetch_related(Prefetch("events", events))
-
-    @display(description="events")
-    def show_events(self, target: Target) -> str:
-        return ", ".join(f"{event.name} {event.status}" for event in target.events.all())
+from apps.deployments.page import story
 
 
 class HookEventInline(ReadOnlyInline):
@@ -70,10 +57,21 @@ class DeploymentAdmin(OfEnvironment):
         "started_at",
         "finished_at",
     )
-    inlines = (TargetInline,)
+    change_form_before_template = "deployments/deployment_before.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Deployment]:
         return super().get_queryset(request).defer("release__manifest")
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        deployment = self.get_object(request, object_id or "")
+        context = story(deployment) if deployment else {}
+        return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), **context})
 
     @display(description="status", label=LABELS, ordering="status")
     def show_status(self, deployment: Deployment) -> str:

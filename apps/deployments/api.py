@@ -8,7 +8,9 @@ from rest_framework import mixins, serializers, viewsets
 
 from apps.api import Polled, Representation, RowsMixin, below
 from apps.catalog.visibility import VisibleMixin
-from apps.deployments.models import Deployment, HookEvent, Target
+from apps.deployments.causes import KNOWN, cause_of
+from apps.deployments.models import Deployment, FlightRecord, HookEvent, Target
+from apps.deployments.records import MIGRATION_RESULTS, RESULTS
 from apps.releases.api import ReleaseBriefSerializer
 
 
@@ -35,10 +37,99 @@ class HookEventSerializer(Representation):
         return {name: row[name] for name in self.columns}
 
 
+class StepSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(help_text="Stable: environment, release, prepare, start, prove …")
+    text = serializers.CharField(help_text="As the hook printed it.")
+    started_s = serializers.FloatField(help_text="Seconds since the event began.")
+    seconds = serializers.FloatField(
+        allow_null=True, help_text="null while it runs, or where it was cut off."
+    )
+    result = serializers.ChoiceField(sorted(RESULTS))
+
+
+class MigrationsSerializer(serializers.Serializer[Any]):
+    plan = serializers.ListField(child=serializers.CharField(), help_text="What was missing, as app.name.")
+    applied = serializers.ListField(child=serializers.CharField(), help_text="What this host applied.")
+    seconds = serializers.FloatField()
+    host = serializers.CharField(help_text="The host that applied them, this one or another.")
+    result = serializers.ChoiceField(sorted(MIGRATION_RESULTS))
+    error = serializers.CharField()
+
+
+class FlightRecordSerializer(Representation):
+    """What the host itself says of an event. Hosts are not trusted; nothing is decided by it."""
+
+    result = serializers.ChoiceField(FlightRecord.Result.choices)
+    problem = serializers.CharField(help_text="Why it is unreadable; then all below is null or empty.")
+    digest = serializers.CharField(allow_null=True)
+    version = serializers.CharField(allow_null=True)
+    started_at = serializers.DateTimeField(allow_null=True)
+    seconds = serializers.FloatField(allow_null=True)
+    exit_code = serializers.IntegerField(allow_null=True)
+    error = serializers.CharField()
+    cause = serializers.CharField(allow_null=True, help_text="A known cause's code, as the host names it.")
+    steps = StepSerializer(many=True)
+    tail = serializers.ListField(child=serializers.CharField(), help_text="The last lines that it printed.")
+    migrations = MigrationsSerializer(allow_null=True)
+    key = serializers.CharField(help_text="The object in the service's bucket.")
+    read_at = serializers.DateTimeField()
+
+    columns = (
+        "record__result",
+        "record__problem",
+        "record__document",
+        "record__key",
+        "record__read_at",
+    )
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        document = row["record__document"]
+        return {
+            "result": row["record__result"],
+            "problem": row["record__problem"],
+            **{
+                name: document.get(name)
+                for name in ("digest", "version", "started_at", "seconds", "exit_code", "cause", "migrations")
+            },
+            "error": document.get("error", ""),
+            "steps": document.get("steps", []),
+            "tail": document.get("tail", []),
+            "key": row["record__key"],
+            "read_at": row["record__read_at"],
+        }
+
+
+class CauseSerializer(serializers.Serializer[Any]):
+    code = serializers.ChoiceField([cause.code for cause in KNOWN])
+    sentence = serializers.CharField()
+    way_out = serializers.CharField()
+
+
 class HookEventDetailSerializer(HookEventSerializer):
     log_tail = serializers.CharField(help_text="The last lines that the hook wrote.")
+    cause = CauseSerializer(allow_null=True, help_text="Of a failed event, where it is a known one.")
+    record = FlightRecordSerializer(allow_null=True, help_text="null until the host has uploaded it.")
 
-    columns = (*HookEventSerializer.columns, "log_tail")
+    shown = (*HookEventSerializer.columns, "log_tail")
+    columns = (*shown, *FlightRecordSerializer.columns)
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        recorded = row["record__result"] is not None
+        document = row["record__document"] or {}
+        cause = row["status"] == "Failed" and cause_of(
+            event=row["name"],
+            error_code=row["error_code"],
+            message=row["message"],
+            log_tail=row["log_tail"] or document.get("error", ""),
+            recorded=document.get("cause") or "",
+        )
+        return {
+            **{name: row[name] for name in self.shown},
+            "cause": {"code": cause.code, "sentence": cause.sentence, "way_out": cause.way_out}
+            if cause
+            else None,
+            "record": FlightRecordSerializer().to_representation(row) if recorded else None,
+        }
 
 
 class TargetSerializer(Representation):

@@ -120,6 +120,80 @@ class HookEvent(models.Model):
         return self.name
 
 
+class FlightRecord(models.Model):
+    """What a host says that an event did: its flight record in S3, as it was last read."""
+
+    class Result(models.TextChoices):
+        RUNNING = "running"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+        UNREADABLE = "unreadable"
+
+    # With it, one per target and event.
+    event = models.OneToOneField(HookEvent, on_delete=models.CASCADE, related_name="record")
+    key = models.TextField()
+    etag = models.CharField(
+        max_length=100, help_text="Of the object that was read; another one is read again."
+    )
+    object_version = models.TextField(blank=True)
+    document = models.JSONField(
+        default=dict, blank=True, help_text="Checked and cut (apps.deployments.records); empty if unreadable."
+    )
+    result = models.CharField(max_length=10, choices=Result)
+    problem = models.TextField(blank=True, help_text="Why it is unreadable.")
+    cause = models.CharField(
+        max_length=40, blank=True, help_text="A known cause's code, as the host names it."
+    )
+    seconds = models.FloatField(null=True, blank=True)
+    read_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["event"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(result__in=["running", "succeeded", "failed", "unreadable"]),
+                name="flight_record_result_known",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class FlightWatchQuerySet(models.QuerySet["FlightWatch"]):
+    def open(self) -> "FlightWatchQuerySet":
+        """Of deployments whose records may still come."""
+        return self.filter(over=False)
+
+
+class FlightWatch(Leasable):
+    """The looking for a deployment's flight records.
+
+    It has a lease of its own: S3 being away must not keep anybody from following the deployment itself.
+    """
+
+    deployment = models.OneToOneField(Deployment, on_delete=models.CASCADE, related_name="flight_watch")
+    after = models.TextField(
+        blank=True,
+        help_text="The key after which the next look goes on, percent-encoded; empty: from the first.",
+    )
+    looked_at = models.DateTimeField(null=True, blank=True)
+    problem = models.TextField(blank=True, help_text="Why the last look failed.")
+    over = models.BooleanField(default=False)
+
+    objects = FlightWatchQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "flight watches"
+        indexes = [
+            # For the reconciler, which asks for open ones that nobody holds; most are over.
+            models.Index(fields=["lease_until", "id"], condition=Q(over=False), name="flight_watch_open"),
+        ]
+
+    def __str__(self) -> str:
+        return f"flight records of {self.deployment_id}"
+
+
 class OccupancyQuerySet(models.QuerySet["Occupancy"]):
     def current(self) -> "OccupancyQuerySet":
         """What runs now."""

@@ -17,7 +17,8 @@ from django.utils import timezone
 from apps.aws import codedeploy
 from apps.aws.errors import AwsError
 from apps.catalog.models import Environment
-from apps.deployments.models import Deployment, HookEvent, Occupancy, Target
+from apps.deployments.causes import OF_THE_PREVIOUS, Cause, cause_of
+from apps.deployments.models import Deployment, FlightWatch, HookEvent, Occupancy, Target
 from apps.leases import Lease, LeaseLost, database_time
 from apps.ledger.services import record
 
@@ -66,16 +67,7 @@ UNDER_WAY = {
 ENDED = {"Succeeded": Status.SUCCEEDED, "Failed": Status.FAILED, "Stopped": Status.STOPPED}
 # Events before the release's own code is reached (DownloadBundle, and hooks of the previous revision), and
 # the load balancer's.
-NOT_OF_THE_RELEASE = frozenset(
-    {
-        "BeforeBlockTraffic",
-        "BlockTraffic",
-        "AfterBlockTraffic",
-        "ApplicationStop",
-        "DownloadBundle",
-        "AllowTraffic",
-    }
-)
+NOT_OF_THE_RELEASE = OF_THE_PREVIOUS | {"BlockTraffic", "DownloadBundle", "AllowTraffic"}
 
 
 @dataclass(frozen=True)
@@ -84,6 +76,7 @@ class Failure:
 
     sentence: str
     by_release: bool
+    cause: Cause | None = None
 
 
 def description_of(deployment: Deployment) -> str:
@@ -160,6 +153,9 @@ def observe_deployment(*, deployment: Deployment, lease: Lease, moved: Moved | N
             moved(deployment)
         if status != before:
             _record(deployment, environment, f"deployment.{status}")
+            if deployment.release_id:
+                # From now on its hosts may write flight records.
+                FlightWatch.objects.get_or_create(deployment=deployment)
     return timedelta(0) if ended else POLL
 
 
@@ -184,21 +180,51 @@ def unproved(deployment: Deployment) -> list[str]:
 
 
 def failure_of(deployment: Deployment) -> Failure:
-    """The first failed event of a failed deployment, with its host and message, or AWS's own reason."""
+    """The first failed event of a failed deployment, with its host, message and known cause with the way out.
+
+    Where no event failed it is AWS's own reason.
+    """
     failed = HookEvent.objects.filter(target__deployment=deployment, status="Failed")
-    event = failed.select_related("target").order_by("finished_at", "target__target_id", "position").first()
+    event = (
+        failed.select_related("target", "record")
+        .order_by("finished_at", "target__target_id", "position")
+        .first()
+    )
     if event is None:
         code = f" ({deployment.error_code})" if deployment.error_code else ""
         message = deployment.error_message or "CodeDeploy gave no reason"
         return Failure(f"{message.rstrip('.')}{code}.", by_release=False)
     said = event.message.strip() or event.error_code or "no message"
-    # The agent's log ends in the line that tells most.
+    # The agent's log ends in the line that tells most, but is empty after one that is too long.
     last = next((line.strip() for line in reversed(event.log_tail.splitlines()) if line.strip()), "")
+    last = last or recorded(event, "error")
     detail = f": {last}" if last and last not in said else ""
-    return Failure(
-        f"{event.name} failed on {event.target.target_id}: {said.rstrip('.')}{detail}",
-        by_release=event.name not in NOT_OF_THE_RELEASE,
+    sentence = f"{event.name} failed on {event.target.target_id}: {said.rstrip('.')}{detail}"
+    by_release = event.name not in NOT_OF_THE_RELEASE
+    cause = cause_of_event(event)
+    if cause is not None:
+        sentence = f"{sentence.rstrip('.')}. {cause.sentence} {cause.way_out}"
+        by_release = by_release and cause.by_release
+    return Failure(sentence, by_release=by_release, cause=cause)
+
+
+def cause_of_event(event: HookEvent) -> Cause | None:
+    """The known cause of an event that failed; its record, if there is one, should come with it."""
+    if event.status != "Failed":
+        return None
+    return cause_of(
+        event=event.name,
+        error_code=event.error_code,
+        message=event.message,
+        log_tail=event.log_tail or recorded(event, "error"),
+        recorded=recorded(event, "cause"),
     )
+
+
+def recorded(event: HookEvent, name: str) -> str:
+    """A text of the event's flight record; empty where there is no record."""
+    record = getattr(event, "record", None)  # the other end of a one-to-one raises without one
+    return str(record.document.get(name) or "") if record else ""
 
 
 @contextmanager

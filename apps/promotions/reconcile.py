@@ -22,7 +22,8 @@ from apps.aws.errors import AwsError
 from apps.builds.models import Build
 from apps.builds.services import collect_build
 from apps.commands import database_problem
-from apps.deployments.models import Deployment
+from apps.deployments.flight import read_flight_records
+from apps.deployments.models import Deployment, FlightWatch
 from apps.deployments.services import ANSWER_WITHIN, observe_deployment, request_deployment
 from apps.errors import DomainError
 from apps.leases import Leasable, Lease, LeaseLost, take, wake
@@ -85,6 +86,7 @@ class Reconciler:
             self.judge_one_promotion,
             self.request_one_deployment,
             self.observe_one_deployment,
+            self.read_flight_records_of_one,
         ):
             if self.stop.is_set():
                 break
@@ -151,6 +153,14 @@ class Reconciler:
             return observe_deployment(deployment=deployment, lease=lease, moved=follow_deployment)
 
         return self._one(Deployment.objects.filter(status__in=asked), work)
+
+    def read_flight_records_of_one(self) -> bool:
+        """Read what the hosts of a deployment wrote about it; they upload when they can."""
+
+        def work(watch: FlightWatch, lease: Lease) -> timedelta:
+            return read_flight_records(watch=watch, lease=lease)
+
+        return self._one(FlightWatch.objects.open(), work)
 
     def _one(self, rows: models.QuerySet, work: Callable[..., timedelta]) -> bool:
         """Do ``work`` on one free row; False when there is none. A row that fails rests, longer each time."""

@@ -64,6 +64,18 @@ def test_listings_go_to_the_last_page(aws, versioned_bucket):
     assert found == [f"reports/{number:04}" for number in range(1005)]
 
 
+def test_a_listing_goes_on_where_the_page_before_ended(aws, versioned_bucket):
+    client = aws.client("s3")
+    for name in ("a/1", "a/2 é", "a/3", "b"):
+        client.put_object(Bucket=versioned_bucket, Key=name, Body=b"x")
+    first = s3.list_page(bucket=versioned_bucket, prefix="a/", limit=2)
+    assert ([item.key for item in first.items], first.more) == (["a/1", "a/2 é"], True)
+    second = s3.list_page(bucket=versioned_bucket, prefix="a/", after=first.items[-1].key, limit=2)
+    assert ([item.key for item in second.items], second.more) == (["a/3"], False)
+    assert second.items[0].etag == s3.head(bucket=versioned_bucket, key="a/3").etag
+    assert s3.list_page(bucket=versioned_bucket, prefix="c/").items == []
+
+
 def test_versioning_is_told(aws, versioned_bucket):
     assert s3.is_versioned(bucket=versioned_bucket)
 

@@ -24,6 +24,7 @@ from tests.factories import (
     make_occupancy,
     make_policy,
     make_promotion,
+    make_record,
     make_release,
     make_report,
     make_result,
@@ -67,7 +68,8 @@ def make_one_of_each(slug: str) -> None:
     make_policy(environment, [{"rule": "approved", "parameters": {}}], created_by=requester)
     decision = make_decision(environment, release, "waiting_human")
     deployment = make_deployment(environment, release)
-    make_target(deployment, "staging-1", *EVENTS)
+    target = make_target(deployment, "staging-1", *EVENTS)
+    make_record(target.events.get(name="AfterInstall"))
     make_occupancy(deployment, since=timezone.now() - timedelta(hours=1))
     promotion = make_promotion(environment, release, requested_by=requester, decision=decision)
     running = make_deployment(environment, status="running")

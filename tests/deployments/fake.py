@@ -11,7 +11,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from apps.aws import codedeploy
+from apps.aws import codedeploy, s3
 from apps.aws.codedeploy import DeploymentInfo, LifecycleEvent, S3Location, TargetInfo
 from apps.aws.errors import AwsError
 
@@ -44,6 +44,8 @@ class FakeCodeDeploy:
     def install(self, monkeypatch):
         for name in ("create_deployment", "get_deployments", "list_deployments", "get_targets"):
             monkeypatch.setattr(codedeploy, name, getattr(self, name))
+        # No host has written a flight record; tests/deployments/test_flight.py reads them from a real S3.
+        monkeypatch.setattr(s3, "list_page", lambda **_options: s3.Page([], more=False))
         return self
 
     def create_deployment(

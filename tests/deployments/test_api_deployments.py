@@ -1,6 +1,8 @@
 """GET /api/v1/deployments/."""
 
+from django.db import connection
 from django.test import TestCase
+from django.test.utils import CaptureQueriesContext
 
 from apps.deployments.models import Deployment
 from tests.clients import ApiClient
@@ -9,6 +11,7 @@ from tests.factories import (
     make_environment,
     make_member,
     make_promotion,
+    make_record,
     make_service,
     make_target,
     make_user,
@@ -43,6 +46,63 @@ class DeploymentApiTests(TestCase):
         names = [event["name"] for event in found["targets"][0]["events"]]
         assert names == ["BeforeInstall", "AfterInstall"]
         assert "log_tail" in found["targets"][0]["events"][0]
+
+    def test_one_shows_what_the_hosts_recorded(self) -> None:
+        event = self.deployment.targets.get(target_id="staging-2").events.get(name="AfterInstall")
+        migrations = {
+            "plan": ["shop.0002_price"],
+            "applied": ["shop.0002_price"],
+            "seconds": 0.5,
+            "host": "staging-2",
+            "result": "applied",
+            "error": "",
+        }
+        make_record(event, seconds=3.25, migrations=migrations, tail=["-----> Done"])
+        found = self.client.get(f"/api/v1/deployments/{self.deployment.pk}/").json()
+        events = {each["name"]: each for each in found["targets"][1]["events"]}
+        assert events["BeforeInstall"]["record"] is None
+        record = events["AfterInstall"]["record"]
+        assert (record["result"], record["seconds"], record["problem"]) == ("succeeded", 3.25, "")
+        assert record["migrations"] == migrations
+        assert record["tail"] == ["-----> Done"]
+        (step,) = record["steps"]
+        assert (step["name"], step["seconds"], step["result"]) == ("environment", 1.5, "succeeded")
+        assert (
+            "record"
+            not in self.client.get("/api/v1/deployments/").json()["results"][1]["targets"][1]["events"][1]
+        )
+
+    def test_a_failed_event_names_its_cause_and_the_way_out(self) -> None:
+        events = self.deployment.targets.get(target_id="staging-1").events
+        events.filter(name="AfterInstall").update(status="Failed", message="No space left on device")
+        found = self.client.get(f"/api/v1/deployments/{self.deployment.pk}/").json()
+        before, after = found["targets"][0]["events"]
+        assert before["cause"] is None
+        assert after["cause"]["code"] == "no-space"
+        assert "df -h" in after["cause"]["way_out"]
+
+    def test_an_unreadable_record_says_why_and_nothing_else(self) -> None:
+        event = self.deployment.targets.get(target_id="staging-1").events.get(name="AfterInstall")
+        record = make_record(event)
+        record.document, record.result, record.problem = {}, "unreadable", "It is not JSON."
+        record.save()
+        found = self.client.get(f"/api/v1/deployments/{self.deployment.pk}/").json()
+        shown = found["targets"][0]["events"][1]["record"]
+        assert (shown["result"], shown["problem"]) == ("unreadable", "It is not JSON.")
+        assert (shown["steps"], shown["migrations"], shown["error"]) == ([], None, "")
+
+    def test_one_costs_the_same_however_many_hosts_it_has(self) -> None:
+        def cost() -> int:
+            with CaptureQueriesContext(connection) as queries:
+                assert self.client.get(f"/api/v1/deployments/{self.deployment.pk}/").status_code == 200
+            return len(queries)
+
+        before = cost()
+        for number in range(3, 6):
+            target = make_target(self.deployment, f"staging-{number}", "BeforeInstall")
+            make_record(target.events.get())
+        # 1: token with user  2: the deployment  3: its targets  4: their events with records
+        assert cost() == before == 4
 
     def test_a_foreign_deployment_has_neither_release_nor_promotion(self) -> None:
         found = self.client.get(f"/api/v1/deployments/{self.foreign.pk}/").json()

@@ -4,7 +4,7 @@ import pytest
 from django.utils import timezone
 
 from apps.aws.errors import AwsError
-from apps.deployments.models import Deployment, HookEvent, Occupancy, Target
+from apps.deployments.models import Deployment, FlightWatch, HookEvent, Occupancy, Target
 from apps.deployments.services import (
     BUSY_REST,
     GRACE,
@@ -17,7 +17,7 @@ from apps.deployments.services import (
 from apps.leases import LeaseLost, take
 from apps.ledger.models import Entry
 from tests.deployments.fake import BUSY, NO_ANSWER, NO_GROUP, THROTTLED, FakeCodeDeploy, host
-from tests.factories import make_deployment, make_occupancy
+from tests.factories import make_deployment, make_occupancy, make_record
 
 pytestmark = pytest.mark.django_db
 Status = Deployment.Status
@@ -256,6 +256,46 @@ class TestObserve:
         aws.set(deployment.codedeploy_id, "Failed", host("staging-1", ("ApplicationStop", "Failed")))
         observe(deployment)
         assert not failure_of(deployment).by_release
+
+    def test_a_known_cause_is_said_with_its_way_out_and_may_clear_the_release(self, aws, deployment):
+        tail = "[stderr]/srv/x: No space left on device."
+        bad = host("staging-1", ("AfterInstall", "Failed"), message="it failed", log_tail=tail)
+        aws.set(deployment.codedeploy_id, "Failed", bad)
+        observe(deployment)
+        failure = failure_of(deployment)
+        assert failure.cause.code == "no-space"
+        assert not failure.by_release
+        assert failure.sentence == (
+            "AfterInstall failed on staging-1: it failed: [stderr]/srv/x: No space left on device. "
+            f"{failure.cause.sentence} {failure.cause.way_out}"
+        )
+
+    def test_a_cause_that_is_the_releases_own_blames_it(self, aws, deployment):
+        text = "The deployment failed because a specified file already exists at this location: /srv/a"
+        aws.set(deployment.codedeploy_id, "Failed", host("h", ("Install", "Failed"), message=text))
+        observe(deployment)
+        failure = failure_of(deployment)
+        assert failure.by_release
+        assert "file_exists_behavior: OVERWRITE" in failure.sentence
+
+    def test_the_hosts_record_says_what_codedeploy_does_not(self, aws, deployment):
+        aws.set(deployment.codedeploy_id, "Failed", host("h", ("AfterInstall", "Failed"), message="exit 1"))
+        observe(deployment)
+        error = "Migration 0002 waited for a lock."
+        make_record(HookEvent.objects.get(), result="failed", error=error, cause="lock-not-granted")
+        failure = failure_of(deployment)
+        assert failure.cause.code == "lock-not-granted"
+        assert f"exit 1: {error.rstrip('.')}." in failure.sentence
+        assert not failure.by_release
+
+    def test_its_flight_records_are_watched_for_from_the_start(self, aws, deployment):
+        assert not FlightWatch.objects.exists()
+        aws.set(deployment.codedeploy_id, "InProgress")
+        observe(deployment)
+        watch = FlightWatch.objects.open().get(deployment=deployment)
+        aws.succeed(deployment.codedeploy_id)
+        observe(deployment)
+        assert FlightWatch.objects.get() == watch
 
     def test_a_success_that_left_a_host_behind_does_not_move_occupancy(self, aws, deployment):
         good = host("staging-1", ("ValidateService", "Succeeded"))
