@@ -97,6 +97,8 @@ def _build(bundle: Bundle, environment: Path) -> None:
             f"The environment could not be built from the wheelhouse ({_reason(done.stdout)}); "
             "build the bundle again from its lock."
         )
+    # uv's, which anybody on the host may write.
+    (made / ".lock").unlink(missing_ok=True)
     files.publish(made, environment)
     files.discard(temporary)
 
