@@ -19,7 +19,12 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--state", type=Path, required=True, help="folder for builds, hosts and logs")
-        parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: a free one)")
+        parser.add_argument(
+            "--address",
+            default="127.0.0.1",
+            help="this machine's address to serve at (default: %(default)s); requests are not authenticated",
+        )
+        parser.add_argument("--port", type=int, default=0, help="port at that address (default: a free one)")
         parser.add_argument(
             "--ready-file",
             type=Path,
@@ -35,7 +40,7 @@ class Command(BaseCommand):
             die_with_parent()
         logging.getLogger("botocore").setLevel(logging.WARNING)
         try:
-            server = Server(options["state"], port=options["port"])
+            server = Server(options["state"], host=options["address"], port=options["port"])
             self.stdout.write(f"AWS_ENDPOINT_URL={server.endpoint}")
             self.stdout.flush()
             server.run(options["ready_file"])
