@@ -35,9 +35,12 @@ class Kind:
 
 
 class Load:
-    """Load on one address while the block runs: ``clients`` of each kind. Loopback only."""
+    """Load on one address while the block runs: ``clients`` of each kind. This machine and its hosts only."""
 
-    def __init__(self, port: int, *, clients: int = 2, path: str = "/version") -> None:
+    def __init__(
+        self, port: int, *, address: str = "127.0.0.1", clients: int = 2, path: str = "/version"
+    ) -> None:
+        self.address = address
         self.port = port
         self.path = path
         self.kinds = [Kind(method, keep) for method in ("GET", "POST") for keep in (True, False)]
@@ -71,7 +74,7 @@ class Load:
         return max(kind.longest_s for kind in self.kinds)
 
     def _client(self, kind: Kind) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=30)
         headers = {} if kind.keep_alive else {"Connection": "close"}
         while not self._end.is_set():
             began = time.monotonic()
