@@ -31,6 +31,12 @@ def hooks(*, timeout=None, runas=None, **scripts):
     return text, files
 
 
+def bundle(**options):
+    """The files of a bundle with these hooks, as `hooks` takes them."""
+    text, files = hooks(**options)
+    return {"appspec.yml": text, **files}
+
+
 def tar(files, *, members=(), mode="w"):
     """A tar of {name: text}; names ending in .sh are executable; `members` are TarInfos without content."""
     content = io.BytesIO()

@@ -5,9 +5,12 @@ import time
 
 import pytest
 
+from apps.sandbox.codedeploy.appspec import parse_appspec
+from apps.sandbox.codedeploy.hooks import HookRunner, ScriptError
 from apps.sandbox.hosts.process import processes_with
 from apps.sandbox.hosts.supervisor import HOST_VARIABLE
-from tests.sandbox.deploying import EVENTS, HEADER, Fleet, hooks, statuses, tar
+from tests.sandbox.deploying import EVENTS, HEADER, Fleet, bundle, hooks, statuses, tar
+from tests.sandbox.hosts import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -178,12 +181,14 @@ def test_a_script_that_is_not_executable_is_made_so(fleet):
         ("a.sh argument", "#!/bin/sh\n", "ScriptMissing"),
         ("a.sh", "#!/bin/sh\r\necho hi\r\n", "UnknownError"),
         ("a.sh", "echo a shell took it\n", None),
+        ("a b.sh", "#!/bin/sh\n", "UnknownError"),
+        ("a;b.sh", "#!/bin/sh\n", "ScriptFailed"),
     ],
-    ids=["arguments", "CRLF", "no shebang"],
+    ids=["arguments", "CRLF", "no shebang", "a space", "a character of the shell"],
 )
 def test_what_a_location_may_be(fleet, location, text, code):
     appspec = HEADER + f"hooks:\n  AfterInstall:\n    - location: {location}\n"
-    _, events = fleet.deploy(appspec, {"a.sh": text})
+    _, events = fleet.deploy(appspec, {"a.sh": text, "a b.sh": text, "a;b.sh": text})
     assert diagnostics(events, "AfterInstall")["errorCode"] == (code or "Success")
 
 
@@ -207,11 +212,29 @@ def test_a_timeout_ends_the_whole_process_group(fleet):
 
 
 def test_a_script_that_ignores_term_hangs_the_agent(fleet):
-    body = "trap '' TERM; for i in 1 2 3 4 5 6; do sleep 0.5; done"
-    began = time.monotonic()
-    _, events = fleet.deploy(*hooks(timeout=1, AfterInstall=body))
-    assert time.monotonic() - began >= 3
+    gate = fleet.root() / "tmp/gate"
+    body = f"trap 'echo had TERM' TERM; until [ -e {gate} ]; do sleep 0.05; done"
+    deployment = fleet.start(fleet.upload(tar(bundle(timeout=1, AfterInstall=body))))
+    log = fleet.folder(deployment) / "logs/scripts.log"
+    wait_until(lambda: log.exists() and "had TERM" in log.read_text(), 20)
+    assert fleet.events(deployment)["AfterInstall"]["status"] == "InProgress"
+    gate.touch()
+    _, events = fleet.finish(deployment)
     assert diagnostics(events, "AfterInstall")["errorCode"] == "ScriptTimedOut"
+
+
+def test_the_sandbox_bounds_that_and_says_so(tmp_path):
+    """A real agent waits for ever; here a test that does would hold up all others."""
+    text, files = hooks(timeout=1, AfterInstall="trap '' TERM; while :; do sleep 0.05; done")
+    script = tmp_path / "deployment-archive/scripts/AfterInstall.sh"
+    script.parent.mkdir(parents=True)
+    script.write_text(files["scripts/AfterInstall.sh"])
+    runner = HookRunner({"PATH": os.environ["PATH"]}, lambda: True, hang_seconds=0.2)
+    with pytest.raises(
+        ScriptError, match=r"hangs until it ends\. The sandbox killed it after 0\.2"
+    ) as caught:
+        runner.run("AfterInstall", parse_appspec(text), tmp_path)
+    assert caught.value.code == "ScriptTimedOut"
 
 
 def test_a_background_child_that_holds_stdout_fails_a_hook_that_exited_0(fleet):
@@ -244,8 +267,9 @@ def test_one_long_last_line_gives_an_empty_log(fleet):
     assert diagnostics(events, "AfterInstall")["logTail"] == ""
 
 
-def test_an_install_script_is_silently_ignored(fleet):
-    info, events = fleet.deploy(*hooks(Install="exit 1"))
+@pytest.mark.parametrize("event", ["DownloadBundle", "Install", "BlockTraffic", "AllowTraffic"])
+def test_a_script_under_an_event_that_has_none_is_silently_ignored(fleet, event):
+    info, events = fleet.deploy(*hooks(**{event: "exit 1"}))
     assert info["status"] == "Succeeded"
     assert diagnostics(events, "Install")["logTail"] == ""
 
@@ -293,7 +317,11 @@ def test_runas_runs_as_that_user_and_fails_without_a_shell(fleet):
     assert "This account is currently not available" in found["logTail"]
 
 
-def test_sudo_is_refused(fleet):
+def test_sudo_strips_the_environment_and_keeps_the_hosts_systemctl(fleet):
     appspec = HEADER + "hooks:\n  AfterInstall:\n    - location: a.sh\n      sudo: true\n"
-    _, events = fleet.deploy(appspec, {"a.sh": "#!/bin/sh\n"})
-    assert "sudo: true is not supported" in diagnostics(events, "AfterInstall")["message"]
+    info, events = fleet.deploy(appspec, {"a.sh": "#!/bin/sh\nenv; command -v systemctl\n"})
+    assert info["status"] == "Succeeded"
+    log = diagnostics(events, "AfterInstall")["logTail"]
+    assert f"[stdout]{fleet.root().parent}/bin/systemctl\n" in log
+    for name in ("LIFECYCLE_EVENT", "DEPLOYMENT_ID", "BUNDLE_KEY", "AWS_ENDPOINT_URL"):
+        assert f"]{name}=" not in log

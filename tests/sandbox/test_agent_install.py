@@ -7,7 +7,10 @@ from io import BytesIO
 
 import pytest
 
+from apps.sandbox.codedeploy.appspec import parse_appspec
 from apps.sandbox.codedeploy.bundle import BundleError, unpack
+from apps.sandbox.codedeploy.hooks import Aborted
+from apps.sandbox.codedeploy.installer import Installer, InstallError
 from tests.sandbox.deploying import HEADER, Fleet, hooks, tar
 
 pytestmark = pytest.mark.integration
@@ -145,15 +148,55 @@ def test_two_sources_for_one_destination_fail(fleet):
     assert "two source files" in message(events)
 
 
-def test_an_install_that_was_killed_halfway_wedges_disallow(fleet):
-    """What the previous Install made is known only line by line; a file without its line stays."""
-    info, _ = fleet.deploy(files_section(("a.txt", "/srv/app")), {"a.txt": "A"})
-    instructions = fleet.root() / "opt/codedeploy-agent/deployment-root/deployment-instructions"
-    cleanup = instructions / f"{fleet.group_id}-cleanup"
-    cleanup.write_text(cleanup.read_text()[:-5])
-    info, events = fleet.deploy(files_section(("a.txt", "/srv/app")), {"a.txt": "B"})
-    assert info["status"] == "Failed"
-    assert "already exists" in message(events)
+class Killed:
+    """Whether the host is up: not after so many steps of Install."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def __call__(self):
+        self.steps -= 1
+        return self.steps >= 0
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_an_agent_killed_during_install_wedges_disallow_and_recovers_under_overwrite(tmp_path, steps):
+    """What was made is written down in blocks of 8 KiB, so a killed agent leaves files that no list names."""
+    archive, root = tmp_path / "archive", tmp_path / "root"
+    archive.mkdir()
+    for name in "abcd":
+        (archive / name).write_text(name)
+    appspec = parse_appspec(files_section(("/", "/srv")))
+    (root / "srv").mkdir(parents=True)
+
+    def install(behavior, alive=lambda: True):
+        Installer(root, tmp_path / "instructions", "group", alive).install(archive, appspec, behavior)
+
+    with pytest.raises(Aborted):
+        install("DISALLOW", Killed(steps))
+    for _ in range(2):  # trying again does not help
+        with pytest.raises(InstallError, match="a specified file already exists at this location"):
+            install("DISALLOW")
+    install("OVERWRITE")
+    assert tree(root) == ["srv", *(f"srv/{name}" for name in "abcd")]
+    install("DISALLOW")  # all of it is known again
+
+
+def test_a_killed_agent_has_written_down_whole_blocks_of_what_it_made(tmp_path):
+    archive, root = tmp_path / "archive", tmp_path / "root"
+    archive.mkdir()
+    root.mkdir()
+    names = [f"{number:03}{'x' * 197}" for number in range(100)]
+    for name in names:
+        (archive / name).touch()
+    appspec = parse_appspec(files_section(("/", "/")))
+    with pytest.raises(Aborted):
+        Installer(root, tmp_path / "i", "group", Killed(90)).install(archive, appspec, "DISALLOW")
+    assert (tmp_path / "i/group-cleanup").stat().st_size % 8192 == 0
+    with pytest.raises(InstallError):
+        Installer(root, tmp_path / "i", "group", lambda: True).install(archive, appspec, "DISALLOW")
+    left = len(tree(root))
+    assert 0 < left < 90  # those of the last block; the others were removed
 
 
 PERMISSIONS = "permissions:\n  - object: {}\n    mode: {}\n"
@@ -164,7 +207,8 @@ def mode(path):
 
 
 @pytest.mark.parametrize(
-    ("written", "found"), [('"0640"', 0o640), ("0644", 0o420), ("644", 0o644), ('"7"', 0o007)]
+    ("written", "found"),
+    [('"0640"', 0o640), ('"0755"', 0o755), ("0644", 0o420), ("644", 0o644), ('"7"', 0o007)],
 )
 def test_permissions_of_a_file(fleet, written, found):
     appspec = files_section(("a.txt", "/srv/app")) + PERMISSIONS.format("/srv/app/a.txt", written)

@@ -88,13 +88,15 @@ def test_two_groups_of_one_name(codedeploy, group):
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"loadBalancerInfo": {"elbInfoList": [{"name": "x"}]}}, "loadBalancerInfo"),
-        ({"autoRollbackConfiguration": {"enabled": True, "events": ["DEPLOYMENT_FAILURE"]}}, "autoRollback"),
-        ({"ec2TagFilters": [{"Key": "a", "Type": "KEY_ONLY"}]}, "ec2TagFilters"),
+        ({"loadBalancerInfo": {"elbInfoList": [{"name": "x"}]}}, "elbInfoList"),
+        (
+            {"loadBalancerInfo": {"targetGroupPairInfoList": [{"targetGroups": []}]}},
+            "targetGroupPairInfoList",
+        ),
         ({"autoScalingGroups": ["asg"]}, "autoScalingGroups"),
-        ({"alarmConfiguration": {"enabled": True, "alarms": [{"name": "x"}]}}, "alarmConfiguration"),
         ({"deploymentStyle": {"deploymentType": "BLUE_GREEN"}}, "IN_PLACE"),
-        ({"deploymentStyle": {"deploymentOption": "WITH_TRAFFIC_CONTROL"}}, "WITHOUT_TRAFFIC_CONTROL"),
+        ({"triggerConfigurations": [{"triggerName": "x"}]}, "triggerConfigurations"),
+        ({"terminationHookEnabled": True}, "terminationHookEnabled"),
     ],
 )
 def test_what_a_group_cannot_have_here_is_refused(codedeploy, application, settings, named):
@@ -131,12 +133,6 @@ def test_an_unknown_deployment_configuration(codedeploy, application, config):
         serviceRoleArn=ROLE,
         deploymentConfigName=config,
     )
-
-
-def test_the_predefined_configurations_are_described(codedeploy):
-    for name in codedeploy.list_deployment_configs()["deploymentConfigsList"]:
-        described = codedeploy.get_deployment_config(deploymentConfigName=name)["deploymentConfigInfo"]
-        assert described["minimumHealthyHosts"]["type"] == "FLEET_PERCENT"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import pytest
 from botocore.exceptions import ClientError
 
 from apps.sandbox.codedeploy import deployments
-from apps.sandbox.codedeploy.engine import minimum_healthy
 from apps.sandbox.codedeploy.service import CodeDeploy
 from apps.sandbox.codedeploy.state import Deployment
 from apps.sandbox.hosts.process import processes_with
@@ -198,20 +197,6 @@ def test_two_hosts_under_a_deployment_configuration(sandbox, bucket, config, scr
     assert listed == [name for name, each in zip(fleet.hosts, targets, strict=True) if each == "Failed"]
 
 
-@pytest.mark.parametrize(
-    ("config", "hosts", "minimum"),
-    [
-        ("CodeDeployDefault.OneAtATime", 1, 0),
-        ("CodeDeployDefault.OneAtATime", 5, 4),
-        ("CodeDeployDefault.HalfAtATime", 5, 3),
-        ("CodeDeployDefault.HalfAtATime", 4, 2),
-        ("CodeDeployDefault.AllAtOnce", 5, 0),
-    ],
-)
-def test_minimum_healthy_hosts(config, hosts, minimum):
-    assert minimum_healthy(config, hosts) == minimum
-
-
 def test_hosts_are_chosen_by_tags(sandbox, bucket):
     fleet = Fleet(sandbox, bucket)
     fleet.register(f"{fleet.name}-foreign", value="another fleet")
@@ -261,7 +246,7 @@ def test_pages_hold_while_deployments_are_added(tmp_path, monkeypatch):
 
     def add(name):
         handler.state.deployments[name] = Deployment(
-            name, "a", group, "g", group.config, {}, None, False, "DISALLOW", None, {}, status="Succeeded"
+            name, "a", group, handler.state.config(group.config), {}, {}, status="Succeeded"
         )
 
     for name in ("d-1", "d-2", "d-3", "d-4", "d-5"):

@@ -11,6 +11,7 @@ from apps.sandbox.hosts.environment import SYSTEM_PATH
 from apps.sandbox.hosts.host import Host
 from apps.sandbox.hosts.supervisor import HOST_VARIABLE
 
+from . import traffic
 from .appspec import AppSpec, AppSpecError, parse_appspec
 from .bundle import BundleError, download, unpack
 from .hooks import Aborted, HookRunner, ScriptError
@@ -19,6 +20,8 @@ from .state import Deployment, LifecycleEvent, Target, now
 
 ARCHIVES_TO_RETAIN = 5
 _APPSPEC = "appspec.yml"
+# Their scripts are those of the revision that was installed last, whether or not its deployment succeeded.
+_FROM_PREVIOUS = frozenset({"BeforeBlockTraffic", "AfterBlockTraffic", "ApplicationStop"})
 
 
 class Agent:
@@ -53,7 +56,7 @@ class Agent:
                 target.set_status("Skipped")
                 return
             if not self._carry_out(event, target) and not (
-                event.name == "ApplicationStop" and self._deployment.ignore_stop_failures
+                event.name in _FROM_PREVIOUS and self._deployment.ignore_stop_failures
             ):
                 target.skip_rest()
                 target.set_status("Failed")
@@ -66,7 +69,7 @@ class Agent:
         try:
             if not self._alive():
                 raise Aborted
-            tail = self._run(event.name)
+            tail = self._run(event.name, target)
             event.diagnostics = _diagnostics("Success", message="Succeeded", log=tail)
             status = "Succeeded"
         except ScriptError as error:
@@ -76,7 +79,7 @@ class Agent:
             message = f"The host {self._host.name} is down: its agent does not answer."
             event.diagnostics = _diagnostics("UnknownError", message=message)
             status = "Failed"
-        except (AppSpecError, BundleError, InstallError) as error:
+        except (AppSpecError, BundleError, InstallError, traffic.TrafficError) as error:
             event.diagnostics = _diagnostics("UnknownError", message=str(error))
             status = "Failed"
         except OSError as error:
@@ -88,7 +91,14 @@ class Agent:
         target.updated = event.end
         return status == "Succeeded"
 
-    def _run(self, event: str) -> str:
+    def _run(self, event: str, target: Target) -> str:
+        if event in {"BlockTraffic", "AllowTraffic"}:
+            # The service's own, not the agent's.
+            act = traffic.block if event == "BlockTraffic" else traffic.allow
+            act(self._deployment.target_groups, target.instance.name, self._alive)
+            if not self._alive():
+                raise Aborted
+            return ""
         self._folder.mkdir(parents=True, exist_ok=True)
         if event == "DownloadBundle":
             self._download()
@@ -96,13 +106,9 @@ class Agent:
         if event == "Install":
             self._install()
             return ""
-        folder = self._folder
-        if event == "ApplicationStop":
-            # From the revision that was installed last, whether or not its deployment succeeded.
-            previous = self._previous()
-            if previous is None:
-                return ""
-            folder = previous
+        folder = self._previous() if event in _FROM_PREVIOUS else self._folder
+        if folder is None:
+            return ""  # the first deployment
         return self._hooks.run(event, self._appspec(folder), folder)
 
     def _download(self) -> None:
@@ -119,7 +125,9 @@ class Agent:
         if unknown := appspec.unknown_events():
             listed = ", ".join(f'"{name}"' for name in unknown)
             raise AppSpecError(f"appspec.yml file contains unknown lifecycle events: [{listed}]")
-        installer = Installer(self._host.layout.root, self._instructions, self._deployment.group.id)
+        installer = Installer(
+            self._host.layout.root, self._instructions, self._deployment.group.id, self._alive
+        )
         installer.install(self._folder / "deployment-archive", appspec, self._deployment.file_exists_behavior)
         self._last_install.write_text(str(self._folder))
 
@@ -176,6 +184,16 @@ class Agent:
 
     def _alive(self) -> bool:
         return self._host.running and not self._closing()
+
+
+def fail(target: Target, message: str) -> None:
+    """Let a target fail before anything ran on it."""
+    first = target.events[0]
+    first.start = first.end = now()
+    first.diagnostics = _diagnostics("UnknownError", message=message)
+    first.status = "Failed"
+    target.skip_rest()
+    target.set_status("Failed")
 
 
 def _diagnostics(code: str, script: str = "", message: str = "", log: str = "") -> dict[str, str]:

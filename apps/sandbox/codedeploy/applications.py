@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from apps.sandbox.protocol import AwsError
 
 from .state import Application, Group, State, now, refuse_unsupported
 
+_BATCH_LIMIT = 25
+_NEVER = datetime.min.replace(tzinfo=UTC)
 BUNDLE_TYPES = ("tar", "tgz", "zip")
 
 
@@ -75,11 +78,51 @@ class ApplicationOperations:
             "revisionInfo": known["info"],
         }
 
-    def list_application_revisions(self, **params: Any) -> dict[str, Any]:
-        """Name every revision of an application."""
-        refuse_unsupported("ListApplicationRevisions", params, ("applicationName", "nextToken"))
+    def batch_get_application_revisions(self, **params: Any) -> dict[str, Any]:
+        """Describe several revisions; the errorMessage says if some are not known."""
+        revisions = params["revisions"]
+        if not revisions:
+            raise AwsError("RevisionRequiredException", "Give at least one revision.")
+        if len(revisions) > _BATCH_LIMIT:
+            raise AwsError("BatchLimitExceededException", f"At most {_BATCH_LIMIT} revisions may be given.")
         application = self.state.application(params["applicationName"])
-        return {"revisions": [known["revision"] for known in application.revisions.values()]}
+        found = [
+            application.revisions[key] for each in revisions if (key := _key(each)) in application.revisions
+        ]
+        missing = len(revisions) - len(found)
+        return {
+            "applicationName": application.name,
+            "errorMessage": f"{missing} of the revisions are not registered." if missing else None,
+            "revisions": [
+                {"revisionLocation": known["revision"], "genericRevisionInfo": known["info"]}
+                for known in found
+            ],
+        }
+
+    def list_application_revisions(self, **params: Any) -> dict[str, Any]:
+        """Name an application's revisions, by bucket, key and use, sorted by a time."""
+        bucket, prefix = params.get("s3Bucket"), params.get("s3KeyPrefix")
+        if prefix and not bucket:
+            raise AwsError("BucketNameFilterRequiredException", "With an s3KeyPrefix give an s3Bucket.")
+        with self.state.lock:
+            application = self.state.application(params["applicationName"])
+            current = [group.target_revision for group in application.groups.values()]
+            deployed = params.get("deployed", "ignore")
+            found = [
+                known
+                for known in application.revisions.values()
+                if bucket in (None, known["revision"]["s3Location"]["bucket"])
+                and known["revision"]["s3Location"]["key"].startswith(prefix or "")
+                # "deployed" means that it is the target revision of a group.
+                and (deployed == "ignore" or (known["revision"] in current) == (deployed == "include"))
+            ]
+        if sort := params.get("sortBy"):
+            # A revision that was never used comes first.
+            found.sort(
+                key=lambda known: known["info"].get(sort, _NEVER),
+                reverse=params.get("sortOrder") == "descending",
+            )
+        return {"revisions": [known["revision"] for known in found]}
 
 
 def check_revision(revision: dict[str, Any] | None) -> dict[str, Any]:

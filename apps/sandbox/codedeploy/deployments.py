@@ -9,18 +9,11 @@ from typing import Any
 from apps.sandbox.protocol import AwsError
 
 from .applications import check_revision, remember_revision
+from .describe import describe_deployment, describe_target
 from .engine import Engine
-from .groups import check_config
-from .state import (
-    ACTIVE,
-    FINAL,
-    Deployment,
-    LifecycleEvent,
-    State,
-    Target,
-    matching_instances,
-    refuse_unsupported,
-)
+from .fleet import instances_of, new_targets
+from .groups import check_auto_rollback
+from .state import ACTIVE, FINAL, Deployment, State, refuse_unsupported
 
 PAGE_SIZE = 100
 _BATCH_LIMIT = 25
@@ -33,7 +26,10 @@ _CREATE = (
     "description",
     "ignoreApplicationStopFailures",
     "fileExistsBehavior",
+    "autoRollbackConfiguration",
 )
+# Said in every deployment to a group that names alarms.
+ALARMS_IGNORED = "The sandbox evaluates no alarms and ignores those of the deployment group: "
 
 
 class DeploymentOperations:
@@ -54,8 +50,11 @@ class DeploymentOperations:
             if not params.get("deploymentGroupName"):
                 raise AwsError("DeploymentGroupNameRequiredException", "Deployment group name is missing.")
             group = application.group(params["deploymentGroupName"])
-            config = params.get("deploymentConfigName", group.config)
-            check_config(config)
+            config = self.state.config(params.get("deploymentConfigName", group.config))
+            auto_rollback = params.get(
+                "autoRollbackConfiguration", group.settings.get("autoRollbackConfiguration", {})
+            )
+            check_auto_rollback(auto_rollback)
             revision = check_revision(params.get("revision"))
             if active := self.state.active(group):
                 raise AwsError(
@@ -63,19 +62,20 @@ class DeploymentOperations:
                     f"The Deployment Group '{group.name}' already has an active Deployment '{active.id}'",
                 )
             previous = group.last_successful
-            instances = matching_instances(self.state.instances.values(), group)
             deployment = Deployment(
                 id=self.state.new_deployment_id(),
                 application=application.name,
                 group=group,
-                group_name=group.name,
                 config=config,
                 revision=revision,
+                targets=new_targets(instances_of(self.state, group), group),
                 description=params.get("description"),
                 ignore_stop_failures=params.get("ignoreApplicationStopFailures", False),
                 file_exists_behavior=params.get("fileExistsBehavior", "DISALLOW"),
+                auto_rollback=auto_rollback,
                 previous_revision=previous.revision if previous else None,
-                targets={instance.name: Target(instance) for instance in instances},
+                target_groups=group.target_groups,
+                messages=[ALARMS_IGNORED + ", ".join(group.alarms)] if group.alarms else [],
             )
             self.state.deployments[deployment.id] = deployment
             group.target_revision = revision
@@ -87,7 +87,8 @@ class DeploymentOperations:
     def get_deployment(self, **params: Any) -> dict[str, Any]:
         """Describe a deployment."""
         with self.state.lock:
-            return {"deploymentInfo": _info(self.state.deployment(params["deploymentId"]))}
+            deployment = self.state.deployment(params["deploymentId"])
+            return {"deploymentInfo": describe_deployment(self.state, deployment)}
 
     def batch_get_deployments(self, **params: Any) -> dict[str, Any]:
         """Describe several deployments; ids that do not exist are left out."""
@@ -98,7 +99,8 @@ class DeploymentOperations:
             raise AwsError("BatchLimitExceededException", f"At most {_BATCH_LIMIT} ids may be given.")
         with self.state.lock:
             known = self.state.deployments
-            return {"deploymentsInfo": [_info(known[each]) for each in ids if each in known]}
+            found = [describe_deployment(self.state, known[each]) for each in ids if each in known]
+            return {"deploymentsInfo": found}
 
     def list_deployments(self, **params: Any) -> dict[str, Any]:
         """Ids of deployments, newest first, by application and group, state and time of creation."""
@@ -139,8 +141,7 @@ class DeploymentOperations:
             raise AwsError("InvalidTimeRangeException", "The time range ends before it starts.")
 
     def stop_deployment(self, **params: Any) -> dict[str, Any]:
-        """Let the events under way finish and begin no more."""
-        refuse_unsupported("StopDeployment", params, ("deploymentId",))
+        """Let the events under way finish and begin no more: the agent has no command that ends a script."""
         with self.state.lock:
             deployment = self.state.deployment(params["deploymentId"])
             if deployment.status in FINAL:
@@ -148,6 +149,7 @@ class DeploymentOperations:
                     "DeploymentAlreadyCompletedException",
                     f"The deployment {deployment.id} is already {deployment.status}",
                 )
+            deployment.stop_rolls_back = params.get("autoRollbackEnabled", deployment.stop_rolls_back)
             deployment.stop.set()
         return {"status": "Pending", "statusMessage": "No further lifecycle event will be started."}
 
@@ -170,7 +172,7 @@ class DeploymentOperations:
         """Describe one target with its lifecycle events."""
         with self.state.lock:
             deployment = self.state.deployment(params["deploymentId"])
-            return {"deploymentTarget": _target(deployment, params["targetId"])}
+            return {"deploymentTarget": describe_target(deployment, params["targetId"])}
 
     def batch_get_deployment_targets(self, **params: Any) -> dict[str, Any]:
         """Describe several targets; a target that does not exist is an error."""
@@ -183,7 +185,7 @@ class DeploymentOperations:
             )
         with self.state.lock:
             deployment = self.state.deployment(params["deploymentId"])
-            return {"deploymentTargets": [_target(deployment, each) for each in ids]}
+            return {"deploymentTargets": [describe_target(deployment, each) for each in ids]}
 
 
 def _page(member: str, found: list[str], token: str | None) -> dict[str, Any]:
@@ -197,59 +199,3 @@ def _page(member: str, found: list[str], token: str | None) -> dict[str, Any]:
     page = found[start : start + PAGE_SIZE]
     more = len(found) > start + PAGE_SIZE
     return {member: page, "nextToken": base64.b64encode(page[-1].encode()).decode() if more else None}
-
-
-def _info(deployment: Deployment) -> dict[str, Any]:
-    return {
-        "applicationName": deployment.application,
-        "deploymentGroupName": deployment.group_name,
-        "deploymentConfigName": deployment.config,
-        "deploymentId": deployment.id,
-        "previousRevision": deployment.previous_revision,
-        "revision": deployment.revision,
-        "status": deployment.status,
-        "errorInformation": deployment.error,
-        "createTime": deployment.created,
-        "startTime": deployment.started,
-        "completeTime": deployment.completed,
-        "deploymentOverview": deployment.overview(),
-        "description": deployment.description,
-        "creator": "user",
-        "ignoreApplicationStopFailures": deployment.ignore_stop_failures,
-        "updateOutdatedInstancesOnly": False,
-        "deploymentStyle": {"deploymentType": "IN_PLACE", "deploymentOption": "WITHOUT_TRAFFIC_CONTROL"},
-        "instanceTerminationWaitTimeStarted": False,
-        "fileExistsBehavior": deployment.file_exists_behavior,
-        "deploymentStatusMessages": [],
-        "computePlatform": "Server",
-    }
-
-
-def _target(deployment: Deployment, target_id: str) -> dict[str, Any]:
-    target = deployment.targets.get(target_id)
-    if target is None:
-        raise AwsError(
-            "DeploymentTargetDoesNotExistException",
-            f"The deployment {deployment.id} has no target {target_id}",
-        )
-    return {
-        "deploymentTargetType": "InstanceTarget",
-        "instanceTarget": {
-            "deploymentId": deployment.id,
-            "targetId": target_id,
-            "targetArn": target.instance.arn,
-            "status": target.status,
-            "lastUpdatedAt": target.updated,
-            "lifecycleEvents": [_event(event) for event in target.events],
-        },
-    }
-
-
-def _event(event: LifecycleEvent) -> dict[str, Any]:
-    return {
-        "lifecycleEventName": event.name,
-        "status": event.status,
-        "startTime": event.start,
-        "endTime": event.end,
-        "diagnostics": event.diagnostics,
-    }

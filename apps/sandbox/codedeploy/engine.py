@@ -6,7 +6,13 @@ import logging
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-from .agent import Agent
+from apps.sandbox.hosts.host import HostError
+from apps.sandbox.hosts.names import UnsafeRoot
+
+from .agent import Agent, fail
+from .fleet import forget_stopped
+from .instances import shut_down
+from .rollback import roll_back
 from .state import Deployment, State, Target, now
 
 log = logging.getLogger(__name__)
@@ -23,14 +29,10 @@ HEALTH_CONSTRAINTS = (
     "problems."
 )
 
-
-def minimum_healthy(config: str, hosts: int) -> int:
-    """How many hosts must stay healthy, from
-    https://docs.aws.amazon.com/codedeploy/latest/userguide/deployment-configurations.html
-    """
-    if hosts == 1 or config.endswith("AllAtOnce"):
-        return 0
-    return hosts - 1 if config.endswith("OneAtATime") else -(-hosts // 2)
+HEALTH_CONSTRAINTS_INVALID = (
+    "The deployment cannot start: the deployment configuration {config} wants {minimum} of the {hosts} "
+    "instances to stay healthy, so that none may be taken out of service."
+)
 
 
 class Engine:
@@ -55,39 +57,56 @@ class Engine:
             thread.join()
 
     def _run(self, deployment: Deployment) -> None:
+        for message in deployment.messages:
+            log.warning("deployment %s: %s", deployment.id, message)
         try:
             with self._state.lock:
                 deployment.status, deployment.started = "InProgress", now()
+            shut_down(forget_stopped(self._state))
             error = self._deploy(deployment)
         except Exception:
             log.exception("deployment %s broke", deployment.id)
             error = {"code": "INTERNAL_ERROR", "message": "The sandbox failed; its log has the traceback."}
         with self._state.lock:
-            for target in deployment.targets.values():
-                if target.status in {"Pending", "InProgress"}:
-                    target.skip_rest()
-                    target.set_status("Skipped" if target.status == "Pending" else "Failed")
-            deployment.completed = now()
-            deployment.error = error
-            if error:
-                deployment.status = "Failed"
-            elif deployment.stop.is_set() and deployment.overview()["Skipped"]:
-                deployment.status = "Stopped"
-            else:
-                deployment.status = "Succeeded"
-                deployment.group.last_successful = deployment
+            self._end(deployment, error)
+            # Under the same lock, so that nobody else's deployment comes in between.
+            rollback = None if self._closing.is_set() else roll_back(self._state, deployment)
+            if rollback:
+                self.start(rollback)
+
+    @staticmethod
+    def _end(deployment: Deployment, error: dict[str, str] | None) -> None:
+        for target in deployment.targets.values():
+            if target.status in {"Pending", "InProgress"}:
+                target.skip_rest()
+                target.set_status("Skipped" if target.status == "Pending" else "Failed")
+            if target.status in {"Succeeded", "Failed"}:
+                target.instance.last[deployment.group.id] = (target.status, deployment.revision)
+        deployment.completed = now()
+        deployment.error = error
+        if error:
+            deployment.status = "Failed"
+        elif deployment.stop.is_set() and deployment.overview()["Skipped"]:
+            deployment.status = "Stopped"
+        else:
+            deployment.status = "Succeeded"
+            deployment.group.last_successful = deployment
 
     def _deploy(self, deployment: Deployment) -> dict[str, str] | None:
         """Returns errorInformation, or None."""
         if not deployment.targets:
             return {"code": "NO_INSTANCES", "message": NO_INSTANCES}
         waiting = list(deployment.targets.values())
-        hosts = len(waiting)
-        minimum = minimum_healthy(deployment.config, hosts)
+        hosts, config = len(waiting), deployment.config
+        minimum = config.minimum(hosts)
+        if not config.can_succeed(hosts):
+            message = HEALTH_CONSTRAINTS_INVALID.format(config=config.name, minimum=minimum, hosts=hosts)
+            return {"code": "HEALTH_CONSTRAINTS_INVALID", "message": message}
         running: set[Future[None]] = set()
         with ThreadPoolExecutor(max_workers=hosts, thread_name_prefix=deployment.id) as pool:
             while waiting or running:
                 failed = deployment.overview()["Failed"]
+                # Every host counts as healthy but those that are being deployed to, and those that failed.
                 while waiting and hosts - failed - len(running) > minimum and not deployment.stop.is_set():
                     running.add(pool.submit(self._deploy_to, deployment, waiting.pop(0)))
                 if not running:
@@ -95,19 +114,22 @@ class Engine:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     future.result()
-        failed = deployment.overview()["Failed"]
-        if failed == hosts or (waiting and not deployment.stop.is_set()) or (hosts == 1 and failed):
+        counts = deployment.overview()
+        if deployment.stop.is_set() and (waiting or counts["Skipped"]):
+            return None
+        if waiting or not config.is_met(counts["Succeeded"], hosts):
             return {"code": "HEALTH_CONSTRAINTS", "message": HEALTH_CONSTRAINTS}
         return None
 
     def _deploy_to(self, deployment: Deployment, target: Target) -> None:
         runtime = self._state.runtime
-        agent = Agent(
-            target.instance.host,
-            deployment,
-            runtime.client("s3"),
-            runtime.aws_environment(),
-            self._closing.is_set,
-        )
         with target.instance.busy:
+            try:
+                host = target.instance.boot(runtime)
+            except (HostError, UnsafeRoot) as error:
+                fail(target, f"The host {target.instance.name} does not boot: {error}")
+                return
+            agent = Agent(
+                host, deployment, runtime.client("s3"), runtime.aws_environment(), self._closing.is_set
+            )
             agent.deploy(target)

@@ -1,4 +1,4 @@
-"""Operations on deployment groups and deployment configurations."""
+"""Operations on deployment groups."""
 
 from __future__ import annotations
 
@@ -6,16 +6,26 @@ from typing import Any
 
 from apps.sandbox.protocol import AwsError
 
-from .state import CONFIGS, Application, Deployment, Group, State, refuse_unsupported
+from .state import Application, Deployment, Group, State, refuse_unsupported
 
 _SETTINGS = (
+    "alarmConfiguration",
+    "autoRollbackConfiguration",
     "deploymentConfigName",
+    "deploymentStyle",
+    "ec2TagFilters",
+    "ec2TagSet",
+    "loadBalancerInfo",
     "onPremisesInstanceTagFilters",
     "onPremisesTagSet",
     "serviceRoleArn",
-    "deploymentStyle",
 )
-_IN_PLACE = {"deploymentType": "IN_PLACE", "deploymentOption": "WITHOUT_TRAFFIC_CONTROL"}
+# Of each pair only one may be given; giving one takes the other away.
+_PAIRS = (
+    ("ec2TagFilters", "ec2TagSet", "InvalidEC2TagCombinationException"),
+    ("onPremisesInstanceTagFilters", "onPremisesTagSet", "InvalidOnPremisesTagCombinationException"),
+)
+_STYLE = {"deploymentType": "IN_PLACE", "deploymentOption": "WITHOUT_TRAFFIC_CONTROL"}
 _BATCH_LIMIT = 100
 
 
@@ -25,10 +35,9 @@ class GroupOperations:
     state: State
 
     def create_deployment_group(self, **params: Any) -> dict[str, Any]:
-        """Make a group for in-place deployments to on-premises instances with certain tags."""
+        """Make a group for in-place deployments to instances with certain tags."""
         supported = ("applicationName", "deploymentGroupName", *_SETTINGS)
         refuse_unsupported("CreateDeploymentGroup", params, supported)
-        _check(params)
         name = params["deploymentGroupName"]
         with self.state.lock:
             application = self.state.application(params["applicationName"])
@@ -37,30 +46,40 @@ class GroupOperations:
                     "DeploymentGroupAlreadyExistsException",
                     f"Deployment group already exists: {name}",
                 )
-            group = application.groups[name] = Group(
-                name=name,
-                config=params.get("deploymentConfigName", CONFIGS[0]),
-                service_role=params["serviceRoleArn"],
-                filters=params.get("onPremisesInstanceTagFilters", []),
-                tag_set=_tag_set(params),
-            )
+            settings = self._settings({}, params)
+            group = application.groups[name] = Group(name, settings)
         return {"deploymentGroupId": group.id}
 
     def update_deployment_group(self, **params: Any) -> dict[str, Any]:
         """Change a group's name or settings; what is not named stays."""
         names = ("applicationName", "currentDeploymentGroupName", "newDeploymentGroupName")
         refuse_unsupported("UpdateDeploymentGroup", params, (*names, *_SETTINGS))
-        _check(params)
         with self.state.lock:
             application = self.state.application(params["applicationName"])
             group = application.group(params["currentDeploymentGroupName"])
+            settings = self._settings(group.settings, params)
             self._rename(application, group, params.get("newDeploymentGroupName") or group.name)
-            group.config = params.get("deploymentConfigName", group.config)
-            group.service_role = params.get("serviceRoleArn", group.service_role)
-            if "onPremisesInstanceTagFilters" in params or "onPremisesTagSet" in params:
-                group.filters = params.get("onPremisesInstanceTagFilters", [])
-                group.tag_set = _tag_set(params)
+            group.settings = settings
         return {"hooksNotCleanedUp": []}
+
+    def _settings(self, old: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
+        """A group's settings after a call; raises AwsError where they cannot be."""
+        new = {name: params[name] for name in _SETTINGS if name in params}
+        kept = dict(old)
+        for one, other, code in _PAIRS:
+            if new.get(one) and new.get(other):
+                raise AwsError(code, f"Give either {one} or {other}, not both.")
+            if one in new or other in new:
+                kept.pop(one, None)
+                kept.pop(other, None)
+        settings = kept | new
+        if "deploymentStyle" in new:
+            settings["deploymentStyle"] = _STYLE | new["deploymentStyle"]
+        if "deploymentConfigName" in new:
+            self.state.config(new["deploymentConfigName"])
+        _check_traffic(settings)
+        check_auto_rollback(settings.get("autoRollbackConfiguration", {}))
+        return settings
 
     @staticmethod
     def _rename(application: Application, group: Group, name: str) -> None:
@@ -102,71 +121,53 @@ class GroupOperations:
             self.state.application(params["applicationName"]).groups.pop(params["deploymentGroupName"], None)
         return {"hooksNotCleanedUp": []}
 
-    def list_deployment_configs(self, **params: Any) -> dict[str, Any]:
-        """Name the configurations the sandbox has, all predefined."""
-        return {"deploymentConfigsList": list(CONFIGS)}
 
-    def get_deployment_config(self, **params: Any) -> dict[str, Any]:
-        """Describe a predefined configuration."""
-        name = params["deploymentConfigName"]
-        check_config(name)
-        # As AWS shows its predefined ones.
-        kind, value = {
-            CONFIGS[0]: ("FLEET_PERCENT", 99),
-            CONFIGS[1]: ("FLEET_PERCENT", 50),
-            CONFIGS[2]: ("FLEET_PERCENT", 0),
-        }[name]
-        return {
-            "deploymentConfigInfo": {
-                "deploymentConfigName": name,
-                "computePlatform": "Server",
-                "minimumHealthyHosts": {"type": kind, "value": value},
-            }
-        }
-
-
-def check_config(name: str) -> None:
-    """Raise AwsError for a deployment configuration that the sandbox does not have."""
-    if name not in CONFIGS:
+def check_auto_rollback(configuration: dict[str, Any]) -> None:
+    """Raise AwsError for a configuration that is switched on for no event."""
+    if configuration.get("enabled") and not configuration.get("events"):
         raise AwsError(
-            "DeploymentConfigDoesNotExistException",
-            f"No deployment configuration found for name: {name} (the sandbox has {', '.join(CONFIGS)})",
+            "InvalidAutoRollbackConfigException",
+            "An autoRollbackConfiguration that is enabled names at least one of the events "
+            "DEPLOYMENT_FAILURE, DEPLOYMENT_STOP_ON_ALARM and DEPLOYMENT_STOP_ON_REQUEST.",
         )
 
 
-def _check(params: dict[str, Any]) -> None:
-    check_config(params.get("deploymentConfigName", CONFIGS[0]))
-    style = params.get("deploymentStyle", {})
-    if any(style.get(key, wanted) != wanted for key, wanted in _IN_PLACE.items()):
+def _check_traffic(settings: dict[str, Any]) -> None:
+    style = settings.get("deploymentStyle", _STYLE)
+    if style["deploymentType"] != "IN_PLACE":
+        raise AwsError("UnsupportedOperationException", "The sandbox's CodeDeploy deploys IN_PLACE only.")
+    info = settings.get("loadBalancerInfo", {})
+    if other := [name for name in ("elbInfoList", "targetGroupPairInfoList") if info.get(name)]:
         raise AwsError(
             "UnsupportedOperationException",
-            "The sandbox's CodeDeploy deploys IN_PLACE and WITHOUT_TRAFFIC_CONTROL only.",
+            f"The sandbox's CodeDeploy does not support {', '.join(other)} in loadBalancerInfo; it knows "
+            "targetGroupInfoList.",
         )
-    if params.get("onPremisesInstanceTagFilters") and params.get("onPremisesTagSet"):
+    groups = info.get("targetGroupInfoList", [])
+    if not all(each.get("name") for each in groups):
+        raise AwsError("InvalidLoadBalancerInfoException", "A target group in loadBalancerInfo has no name.")
+    if style["deploymentOption"] == "WITH_TRAFFIC_CONTROL" and not groups:
         raise AwsError(
-            "InvalidOnPremisesTagCombinationException",
-            "Give either onPremisesInstanceTagFilters or onPremisesTagSet, not both.",
+            "InvalidLoadBalancerInfoException",
+            "WITH_TRAFFIC_CONTROL needs loadBalancerInfo with a targetGroupInfoList.",
         )
-
-
-def _tag_set(params: dict[str, Any]) -> list[list[dict[str, str]]]:
-    found: list[list[dict[str, str]]] = params.get("onPremisesTagSet", {}).get("onPremisesTagSetList", [])
-    return found
 
 
 def _info(application: Application, group: Group) -> dict[str, Any]:
+    defaults: dict[str, Any] = {
+        "deploymentConfigName": group.config,
+        "onPremisesInstanceTagFilters": [],
+        "ec2TagFilters": [],
+        "deploymentStyle": _STYLE,
+    }
     return {
+        **defaults,
+        **group.settings,
         "applicationName": application.name,
         "deploymentGroupId": group.id,
         "deploymentGroupName": group.name,
-        "deploymentConfigName": group.config,
-        "serviceRoleArn": group.service_role,
-        "onPremisesInstanceTagFilters": group.filters,
-        "onPremisesTagSet": {"onPremisesTagSetList": group.tag_set} if group.tag_set else None,
-        "ec2TagFilters": [],
         "autoScalingGroups": [],
         "triggerConfigurations": [],
-        "deploymentStyle": _IN_PLACE,
         "computePlatform": "Server",
         "targetRevision": group.target_revision,
         "lastSuccessfulDeployment": _last(group.last_successful),

@@ -14,9 +14,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
+from apps.sandbox.hosts.supervisor import HOST_VARIABLE
+
 from .appspec import AppSpec, Script
 
 _LOG_LIMIT = 2048
+# sudo gives a script little of the agent's environment; by HOST_VARIABLE a host finds its processes.
+_KEPT_BY_SUDO = ("PATH", "HOME", "LANG", HOST_VARIABLE)
+# For how long a script may ignore TERM. The agent waits until it ends, and no deployment reaches the host.
+HANG_SECONDS = 60.0
+# What makes Ruby hand a command to a shell.
+_SHELL_CHARACTERS = frozenset("*?{}[]<>()~&|\\$;'`\"\n#=%")
 
 
 class ScriptError(Exception):
@@ -58,10 +66,16 @@ class ScriptLog:
 class HookRunner:
     """Runs the scripts of one deployment's events on one host."""
 
-    def __init__(self, environment: Mapping[str, str], alive: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        alive: Callable[[], bool],
+        hang_seconds: float = HANG_SECONDS,
+    ) -> None:
         """environment is what every hook gets; alive says whether the host is still up."""
         self._environment = dict(environment)
         self._alive = alive
+        self._hang_seconds = hang_seconds
 
     def run(self, event: str, appspec: AppSpec, deployment: Path) -> str:
         """Run the event's scripts from the deployment's archive, in order; return the log's tail.
@@ -104,15 +118,15 @@ class HookRunner:
         except OSError as problem:
             raise error("UnknownError", f"{problem.strerror} - {path}") from None
         try:
-            finished = self._wait(process, script.timeout, writer)
+            hung = self._wait(process, script.timeout, writer)
         except Aborted:
             _signal_group(process, signal.SIGKILL)
             raise
-        if not finished:
+        if hung is not None:
             raise error(
                 "ScriptTimedOut",
                 f"Script at specified location: {script.location} failed to complete in "
-                f"{script.timeout} seconds",
+                f"{script.timeout} seconds{hung}",
             )
         if process.returncode != 0:
             # A script that was killed by a signal has no exit code, and the agent then writes none.
@@ -126,6 +140,8 @@ class HookRunner:
     def _start(self, event: str, script: Script, path: Path) -> subprocess.Popen[bytes]:
         argv = self._command(script, path)
         environment = {**self._environment, "LIFECYCLE_EVENT": event}
+        if script.sudo:
+            environment = {name: environment[name] for name in _KEPT_BY_SUDO if name in environment}
         try:
             return _popen(argv, environment)
         except OSError as problem:
@@ -136,22 +152,27 @@ class HookRunner:
 
     @staticmethod
     def _command(script: Script, path: Path) -> list[str]:
-        if script.sudo:
-            # sudo would find the machine's own systemctl instead of the host's.
-            raise OSError(None, "sudo: true is not supported by the sandbox")
-        if not script.runas:
-            return [str(path)]
-        if os.geteuid() == 0:
-            return ["su", script.runas, "-c", str(path)]
-        if script.runas in {"root", getpass.getuser()}:
-            return [str(path)]  # this process stands for the agent, which is root on a host
-        raise OSError(None, f"runas {script.runas} needs a sandbox that runs as root")
+        """The agent makes one text of it, which Ruby splits at spaces: a location with one names no program.
 
-    def _wait(self, process: subprocess.Popen[bytes], timeout: float, writer: _Writer) -> bool:
-        """Wait for the script and for the end of its output; False if it took too long and was ended.
+        `sudo` itself is left out, since it would change to the user that the agent already is.
+        """
+        argv = [str(path)]
+        if script.runas and os.geteuid() == 0:
+            argv = ["su", script.runas, "-c", str(path)]
+        elif script.runas and script.runas not in {"root", getpass.getuser()}:
+            raise OSError(None, f"runas {script.runas} needs a sandbox that runs as root")
+        # Only what the appspec says is looked at: the host's own folder may be called anything.
+        if _SHELL_CHARACTERS & set(script.location):
+            return ["/bin/sh", "-c", " ".join(argv)]
+        if any(character.isspace() for character in script.location):
+            return " ".join(argv).split()
+        return argv
 
-        A child in the background that still holds stdout or stderr counts, so redirect all three descriptors
-        of one. A script that ignores TERM is waited for until it ends: so hangs the agent.
+    def _wait(self, process: subprocess.Popen[bytes], timeout: float, writer: _Writer) -> str | None:
+        """Wait for the script and for the end of its output; None once both have come in time.
+
+        Otherwise it is ended, and what is returned says whether it let itself be ended. A child in the
+        background that still holds stdout or stderr counts, so redirect all three descriptors of one.
         """
         readers = [
             threading.Thread(target=writer.copy, args=(stream, label), daemon=True)
@@ -164,17 +185,25 @@ class HookRunner:
             if not self._alive():
                 raise Aborted
             if time.monotonic() >= deadline:
-                _signal_group(process, signal.SIGTERM)
-                self._wait_for_end(process)
-                return False
+                return self._end(process)
             time.sleep(0.02)
-        return True
+        return None
 
-    def _wait_for_end(self, process: subprocess.Popen[bytes]) -> None:
+    def _end(self, process: subprocess.Popen[bytes]) -> str:
+        _signal_group(process, signal.SIGTERM)
+        deadline = time.monotonic() + self._hang_seconds
         while process.poll() is None:
             if not self._alive():
                 raise Aborted
+            if time.monotonic() >= deadline:
+                _signal_group(process, signal.SIGKILL)
+                process.wait()
+                return (
+                    f". It ignored TERM: the agent of a real host hangs until it ends. The sandbox killed it "
+                    f"after {self._hang_seconds:g} seconds"
+                )
             time.sleep(0.02)
+        return ""
 
 
 class _Writer:

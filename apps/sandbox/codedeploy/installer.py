@@ -2,6 +2,9 @@
 
 Like the agent it plans everything first, and writes down what it makes in a cleanup file from which the next
 deployment removes it. Destinations are below the host's root.
+
+The agent does not write each line at once but in blocks of 8 KiB, as Ruby's files do. Killed in the middle it
+leaves files on the host that no cleanup file names: under DISALLOW every further deployment then fails.
 """
 
 from __future__ import annotations
@@ -12,11 +15,15 @@ import posixpath
 import pwd
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import translate
 from pathlib import Path
 
 from .appspec import AppSpec, Permission
+from .hooks import Aborted
+
+_BUFFER = 8192
 
 
 class InstallError(Exception):
@@ -34,13 +41,17 @@ class _Plan:
 class Installer:
     """Installs the revisions of one deployment group on one host."""
 
-    def __init__(self, root: Path, instructions: Path, group_id: str) -> None:
-        """instructions is the agent's deployment-instructions folder, which outlives deployments."""
+    def __init__(self, root: Path, instructions: Path, group_id: str, alive: Callable[[], bool]) -> None:
+        """instructions is the agent's deployment-instructions folder, which outlives deployments.
+
+        alive says whether the host is still up.
+        """
         self.root = root
+        self._alive = alive
         self._cleanup = instructions / f"{group_id}-cleanup"
 
     def install(self, archive: Path, appspec: AppSpec, behavior: str) -> None:
-        """Install the files of an unpacked revision. Raises InstallError.
+        """Install the files of an unpacked revision. Raises InstallError, and Aborted if the host went down.
 
         behavior is the deployment's fileExistsBehavior; the appspec's own file_exists_behavior wins.
         """
@@ -173,14 +184,24 @@ class Installer:
 
     def _carry_out(self, plan: _Plan) -> None:
         self._cleanup.parent.mkdir(parents=True, exist_ok=True)
-        with self._cleanup.open("w", encoding="utf-8", errors="surrogateescape") as cleanup:
-            for kind, destination, source in plan.steps:
-                if kind == "mkdir":
-                    destination.mkdir()
-                cleanup.write(f"{destination}\n")
-                cleanup.flush()
-                if source is not None:
-                    _copy(source, destination)
+        with self._cleanup.open("wb", buffering=0) as cleanup:
+            lines = b""
+            try:
+                for kind, destination, source in plan.steps:
+                    if not self._alive():
+                        raise Aborted
+                    if kind == "mkdir":
+                        destination.mkdir()
+                    lines += os.fsencode(destination) + b"\n"
+                    while len(lines) >= _BUFFER:
+                        cleanup.write(lines[:_BUFFER])
+                        lines = lines[_BUFFER:]
+                    if source is not None:
+                        _copy(source, destination)
+            except OSError:
+                cleanup.write(lines)  # an agent that fails closes its file
+                raise
+            cleanup.write(lines)
         for path, permission in plan.permissions.items():
             if permission.mode is not None:
                 path.chmod(permission.mode)

@@ -1,4 +1,7 @@
-"""Operations on on-premises instances: registering one boots a sandbox host."""
+"""Operations on on-premises instances: registering one boots a sandbox host.
+
+Those of EC2 are made with EC2's own API, and boot when they are first deployed to.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import re
 import threading
 from typing import Any
 
-from apps.sandbox.hosts.host import HostError, start_host
+from apps.sandbox.hosts.host import HostError
 from apps.sandbox.hosts.names import UnsafeRoot
 from apps.sandbox.protocol import AwsError
 
-from .state import Instance, State, tag_matches
+from .state import Instance, State
+from .tags import any_matches
 
 _MAX_TAGS = 10
 _SHUTDOWN_SECONDS = 60.0
@@ -27,13 +31,12 @@ class InstanceOperations:
         iam = {key: params[key] for key in ("iamUserArn", "iamSessionArn") if params.get(key)}
         with self.state.lock:
             self._check_registration(name, iam)
-            root = self.state.runtime.state_dir / "hosts" / name / "root"
+            instance = Instance(name, self.state.runtime.arn("codedeploy", f"instance/{name}"), iam)
             try:
-                host = start_host(name, root, self.state.runtime.aws_environment())
+                instance.boot(self.state.runtime)
             except (HostError, UnsafeRoot) as error:
                 raise AwsError("InternalFailure", str(error), 500) from None
-            arn = self.state.runtime.arn("codedeploy", f"instance/{name}")
-            self.state.instances[name] = Instance(name, arn, iam, host)
+            self.state.instances[name] = instance
         return {}
 
     def _check_registration(self, name: str, iam: dict[str, str]) -> None:
@@ -60,7 +63,7 @@ class InstanceOperations:
         with self.state.lock:
             instance = self.state.instances.pop(params["instanceName"], None)
         if instance:
-            instance.host.shut_down(_SHUTDOWN_SECONDS)
+            shut_down([instance])
         return {}
 
     def add_tags_to_on_premises_instances(self, **params: Any) -> dict[str, Any]:
@@ -90,7 +93,7 @@ class InstanceOperations:
         names = []
         for name, instance in sorted(self.state.instances.items()):
             filters = params.get("tagFilters", [])
-            if not filters or any(tag_matches(one, instance.tags) for one in filters):
+            if not filters or any_matches(filters, instance.tags):
                 names.append(name)
         return {"instanceNames": names}
 
@@ -105,14 +108,7 @@ class InstanceOperations:
 
     def shut_down_hosts(self) -> None:
         """Shut all hosts down at once, and wait."""
-        threads = [
-            threading.Thread(target=instance.host.shut_down, args=(_SHUTDOWN_SECONDS,))
-            for instance in self.state.instances.values()
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        shut_down([*self.state.instances.values(), *self.state.ec2_instances.values()])
 
     def _named(self, names: list[str]) -> list[Instance]:
         if not names:
@@ -121,6 +117,19 @@ class InstanceOperations:
             if name not in self.state.instances:
                 raise AwsError("InstanceNotRegisteredException", f"{name} is not registered")
         return [self.state.instances[name] for name in names]
+
+
+def shut_down(instances: list[Instance]) -> None:
+    """Shut hosts down, all at once, and wait; their files stay."""
+    threads = [
+        threading.Thread(target=instance.host.shut_down, args=(_SHUTDOWN_SECONDS,))
+        for instance in instances
+        if instance.host
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def _tags(params: dict[str, Any]) -> dict[str, str]:

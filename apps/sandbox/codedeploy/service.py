@@ -5,6 +5,7 @@ from __future__ import annotations
 from apps.sandbox.runtime import Runtime
 
 from .applications import ApplicationOperations
+from .configs import ConfigOperations
 from .deployments import DeploymentOperations
 from .engine import Engine
 from .groups import GroupOperations
@@ -12,7 +13,9 @@ from .instances import InstanceOperations
 from .state import State
 
 
-class CodeDeploy(ApplicationOperations, GroupOperations, InstanceOperations, DeploymentOperations):
+class CodeDeploy(
+    ApplicationOperations, ConfigOperations, GroupOperations, InstanceOperations, DeploymentOperations
+):
     """CodeDeploy of one sandbox, with the hosts it deploys to."""
 
     def __init__(self, runtime: Runtime) -> None:

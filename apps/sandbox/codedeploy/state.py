@@ -6,16 +6,19 @@ import secrets
 import string
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from apps.sandbox.hosts.host import Host
+from apps.sandbox.hosts.host import Host, start_host
 from apps.sandbox.protocol import AwsError
 from apps.sandbox.runtime import Runtime
 
-# Without a load balancer; the traffic events exist only with one.
+from .healthy import PREDEFINED, Config
+from .tags import all_match, any_matches
+
+# Without a load balancer.
 EVENTS = (
     "ApplicationStop",
     "DownloadBundle",
@@ -25,7 +28,15 @@ EVENTS = (
     "ApplicationStart",
     "ValidateService",
 )
-CONFIGS = ("CodeDeployDefault.OneAtATime", "CodeDeployDefault.HalfAtATime", "CodeDeployDefault.AllAtOnce")
+EVENTS_WITH_TRAFFIC = (
+    "BeforeBlockTraffic",
+    "BlockTraffic",
+    "AfterBlockTraffic",
+    *EVENTS,
+    "BeforeAllowTraffic",
+    "AllowTraffic",
+    "AfterAllowTraffic",
+)
 ACTIVE = frozenset({"Created", "Queued", "InProgress", "Baking", "Ready"})
 FINAL = frozenset({"Succeeded", "Failed", "Stopped"})
 
@@ -38,16 +49,28 @@ def now() -> datetime:
 
 @dataclass
 class Instance:
-    """An on-premises instance: a host of the sandbox."""
+    """A host of the sandbox: an on-premises instance, or one of EC2, whose name is its id."""
 
     name: str
     arn: str
-    iam: dict[str, str]
-    host: Host
+    iam: dict[str, str] = field(default_factory=dict)
+    host: Host | None = None  # of an EC2 instance, only once it was deployed to
     registered: datetime = field(default_factory=now)
     tags: dict[str, str] = field(default_factory=dict)
+    # How the last deployment to it ended, and of which revision, by the group's id.
+    last: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     # The agent works on one deployment at a time, whatever group it belongs to.
     busy: threading.Lock = field(default_factory=threading.Lock)
+
+    def boot(self, runtime: Runtime) -> Host:
+        """Return the host, started from hosts/NAME/root unless it was before. Raises HostError, UnsafeRoot.
+
+        A host that went down is not started again: its agent stays silent, as that of a real one would.
+        """
+        if self.host is None:
+            root = runtime.state_dir / "hosts" / self.name / "root"
+            self.host = start_host(self.name, root, runtime.aws_environment())
+        return self.host
 
 
 @dataclass
@@ -66,9 +89,9 @@ class Target:
     """One instance in one deployment."""
 
     instance: Instance
+    events: list[LifecycleEvent]
     status: str = "Pending"
     updated: datetime = field(default_factory=now)
-    events: list[LifecycleEvent] = field(default_factory=lambda: [LifecycleEvent(name) for name in EVENTS])
 
     def set_status(self, status: str) -> None:
         """Change the status, and when it changed."""
@@ -84,23 +107,41 @@ class Target:
 
 @dataclass
 class Group:
-    """A deployment group."""
+    """A deployment group; its settings are named and nested as in CreateDeploymentGroup."""
 
     name: str
-    config: str
-    service_role: str
-    filters: list[dict[str, str]]
-    tag_set: list[list[dict[str, str]]]
+    settings: dict[str, Any]
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     target_revision: dict[str, Any] | None = None
     last_successful: Deployment | None = None
     last_attempted: Deployment | None = None
 
-    def matches(self, tags: Mapping[str, str]) -> bool:
-        """Whether an instance with these tags belongs to the group."""
-        if self.tag_set:
-            return all(any(tag_matches(one, tags) for one in some) for some in self.tag_set)
-        return any(tag_matches(one, tags) for one in self.filters)
+    @property
+    def config(self) -> str:
+        """The name of the group's deployment configuration."""
+        return str(self.settings.get("deploymentConfigName", next(iter(PREDEFINED))))
+
+    @property
+    def target_groups(self) -> list[str]:
+        """The target groups that an instance is taken out of and put back into, if traffic is controlled."""
+        style = self.settings.get("deploymentStyle", {})
+        if style.get("deploymentOption") != "WITH_TRAFFIC_CONTROL":
+            return []
+        info = self.settings.get("loadBalancerInfo", {})
+        return [each["name"] for each in info.get("targetGroupInfoList", [])]
+
+    @property
+    def alarms(self) -> list[str]:
+        """The alarms that the group names; nothing here evaluates them."""
+        alarms = self.settings.get("alarmConfiguration", {})
+        return [each.get("name", "") for each in alarms.get("alarms", [])] if alarms.get("enabled") else []
+
+    def matches(self, tags: Mapping[str, str], kind: str) -> bool:
+        """Whether an instance with these tags belongs to the group; kind is `onPremises` or `ec2`."""
+        if sets := self.settings.get(f"{kind}TagSet", {}).get(f"{kind}TagSetList"):
+            return all_match(sets, tags)
+        filters = "onPremisesInstanceTagFilters" if kind == "onPremises" else "ec2TagFilters"
+        return any_matches(self.settings.get(filters, []), tags)
 
 
 @dataclass
@@ -130,20 +171,29 @@ class Deployment:
     id: str
     application: str
     group: Group
-    group_name: str
-    config: str
+    config: Config
     revision: dict[str, Any]
-    description: str | None
-    ignore_stop_failures: bool
-    file_exists_behavior: str
-    previous_revision: dict[str, Any] | None
     targets: dict[str, Target]
+    description: str | None = None
+    ignore_stop_failures: bool = False
+    file_exists_behavior: str = "DISALLOW"
+    auto_rollback: dict[str, Any] = field(default_factory=dict)
+    previous_revision: dict[str, Any] | None = None
+    rolls_back: str | None = None  # the id of the deployment that this one undoes
+    rolled_back_by: str | None = None
+    rollback_refused: str | None = None  # why it was not rolled back although it should have been
+    target_groups: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     status: str = "Created"
     error: dict[str, str] | None = None
     created: datetime = field(default_factory=now)
     started: datetime | None = None
     completed: datetime | None = None
     stop: threading.Event = field(default_factory=threading.Event)
+    stop_rolls_back: bool | None = None  # what StopDeployment asked for
+
+    def __post_init__(self) -> None:
+        self.group_name = self.group.name  # which may change
 
     @property
     def location(self) -> dict[str, str]:
@@ -166,7 +216,9 @@ class State:
         self.runtime = runtime
         self.lock = threading.RLock()
         self.applications: dict[str, Application] = {}
-        self.instances: dict[str, Instance] = {}
+        self.instances: dict[str, Instance] = {}  # on premises, by name
+        self.ec2_instances: dict[str, Instance] = {}  # that were deployed to, by id
+        self.configs: dict[str, Config] = dict(PREDEFINED)
         self.deployments: dict[str, Deployment] = {}
 
     def application(self, name: str) -> Application:
@@ -174,6 +226,15 @@ class State:
         if name not in self.applications:
             raise AwsError("ApplicationDoesNotExistException", f"No application found for name: {name}")
         return self.applications[name]
+
+    def config(self, name: str) -> Config:
+        """Raises AwsError if there is none of that name."""
+        if name not in self.configs:
+            raise AwsError(
+                "DeploymentConfigDoesNotExistException",
+                f"No deployment configuration found for name: {name} (there are {', '.join(self.configs)})",
+            )
+        return self.configs[name]
 
     def deployment(self, deployment_id: str) -> Deployment:
         """Raises AwsError if there is none with that id."""
@@ -195,23 +256,6 @@ class State:
             found = "d-" + "".join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(9))
             if found not in self.deployments:
                 return found
-
-
-def matching_instances(instances: Iterable[Instance], group: Group) -> Iterator[Instance]:
-    """The instances of a group, by name."""
-    for instance in sorted(instances, key=lambda each: each.name):
-        if group.matches(instance.tags):
-            yield instance
-
-
-def tag_matches(one: Mapping[str, str], tags: Mapping[str, str]) -> bool:
-    """Whether tags satisfy one tag filter."""
-    kind = one.get("Type", "KEY_AND_VALUE")
-    if kind == "KEY_ONLY":
-        return one.get("Key") in tags
-    if kind == "VALUE_ONLY":
-        return one.get("Value") in tags.values()
-    return one.get("Key", "") in tags and tags[one.get("Key", "")] == one.get("Value", "")
 
 
 def refuse_unsupported(operation: str, params: Mapping[str, Any], supported: Iterable[str]) -> None:
