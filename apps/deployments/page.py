@@ -10,7 +10,13 @@ from apps.deployments.services import cause_of_event
 
 # Worst first; within one, by name.
 ORDER = {"Failed": 0, "InProgress": 1, "Unknown": 2, "Pending": 3, "Skipped": 4, "Succeeded": 5}
-COLOURS = {**LABELS, "Failed": "danger", "InProgress": "info", "unreadable": "warning", "by-another": "info"}
+COLOURS = {
+    **LABELS,
+    "InProgress": "info",
+    "applied": "success",
+    "by-another": "info",
+    "unreadable": "warning",
+}
 
 
 def story(deployment: Deployment) -> dict[str, Any]:
@@ -28,6 +34,8 @@ def story(deployment: Deployment) -> dict[str, Any]:
     failures = [event for event in rows if event["status"] == "Failed"]
     watch = FlightWatch.objects.filter(deployment=deployment).first()
     return {
+        "deployment": deployment,
+        "status_colour": COLOURS.get(deployment.status, ""),
         "hosts": shown,
         "failures": sorted(failures, key=lambda event: (event["finished_at"] is None, event["finished_at"]))[
             :3
