@@ -45,7 +45,14 @@ def destination(body: bytes) -> tuple[str, str]:
 def waiting() -> list[Path]:
     """The files to upload, oldest first."""
     found = [path for path in OUTBOX.iterdir() if not path.name.startswith(".")] if OUTBOX.is_dir() else []
-    return sorted(found, key=lambda path: path.stat().st_mtime)
+    return sorted(found, key=_changed)
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # retention was faster
+        return 0.0
 
 
 def upload(path: Path, s3: Any) -> None:

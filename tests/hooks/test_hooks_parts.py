@@ -111,6 +111,9 @@ def test_a_move_that_was_cut_off_anywhere_is_finished_by_the_next(host, monkeypa
         ("  A = spaced  ", "spaced"),
         ("A=", ""),
         ("A='a'\"b\"c", "abc"),
+        ("A='a' \"b\"", "ab"),
+        ("A=pass\"word'", "pass\"word'"),
+        ("A=\u2028next\x0c", "\u2028next\x0c"),
     ],
 )
 def test_environment_files_are_read_as_systemd_reads_them(tmp_path, line, value):

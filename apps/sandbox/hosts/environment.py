@@ -14,8 +14,11 @@ from .unit import UnitFailure
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
 _NAME = re.compile(r"[A-Za-z_]\w*")
+# A quote is one only where a value, or its next part, begins: what is bare goes on to the end.
 _QUOTED = re.compile(
-    r"""'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"|(?P<bare>(?:[^'"\\]|\\.)+)""", re.DOTALL
+    r"""[ \t]*(?:'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"|"""
+    r"""(?P<bare>(?:[^'"\\]|\\.)(?:[^\\]|\\.)*))""",
+    re.DOTALL,
 )
 
 
@@ -23,7 +26,7 @@ def parse_environment_file(text: str) -> dict[str, str]:
     """Read NAME=value lines as EnvironmentFile= does; raises ValueError with the line's number."""
     found: dict[str, str] = {}
     pending, first = "", 0
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(re.split(r"\r\n|\n|\r", text), 1):
         if not pending and line.lstrip()[:1] in {"", "#", ";"}:
             continue
         first = first if pending else number
@@ -31,10 +34,10 @@ def parse_environment_file(text: str) -> dict[str, str]:
             pending += line[:-1]
             continue
         line, pending = pending + line, ""
-        name, equals, value = line.strip().partition("=")
+        name, equals, value = line.strip(" \t").partition("=")
         if not equals or not _NAME.fullmatch(name.rstrip()):
             raise ValueError(f"line {first}: not NAME=value")
-        found[name.rstrip()] = _unquote(value.strip(), first)
+        found[name.rstrip()] = _unquote(value.strip(" \t"), first)
     return found
 
 
