@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ from apps.releases.bundle import Bundle
 from apps.sandbox.hosts.host import Host, start_host
 from tests.hooks.trees import REPOSITORY
 
+SUMMARY = re.compile(r" !     \w+ failed(?: in step [a-z-]+)?: ")
 EVENTS = [
     "ApplicationStop",
     "BeforeInstall",
@@ -41,8 +43,10 @@ class Result:
 
     @property
     def reason(self) -> str:
-        """The last line, which is the one that people read."""
-        return self.output.rstrip().rpartition("\n")[2]
+        """The summary at the end, which is what people read, in one line."""
+        lines = self.output.rstrip().splitlines()
+        first = max((n for n, line in enumerate(lines) if SUMMARY.match(line)), default=len(lines) - 1)
+        return " ".join(line.removeprefix(" !").strip() for line in lines[first:])
 
 
 class HookFailed(AssertionError):

@@ -150,7 +150,7 @@ def test_a_prepare_that_fails_stops_the_deployment_before_anything_is_started(ma
     bad = make_bundle("bad", in_prepare="sys.exit('CommandError: the database is away')")
     result = Deployment(machine, bad).run_until("AfterInstall")
     assert result.code == 1
-    assert result.reason.endswith("`manage.py prepare` failed (exit 1): CommandError: the database is away")
+    assert "`manage.py prepare` failed (exit 1): CommandError: the database is away" in result.reason
     assert machine.running() == units(one.digest)
 
 

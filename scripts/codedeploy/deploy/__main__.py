@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from types import FrameType
 
@@ -11,8 +12,9 @@ from types import FrameType
 # top-level modules. With the folder above instead, they are what they say: deploy.platform_check.
 sys.path[0] = str(Path(__file__).absolute().parents[1])
 
-from deploy import events  # noqa: E402 - needs the path above
-from deploy.errors import Failure, Interrupted  # noqa: E402
+from deploy import events, output  # noqa: E402 - needs the path above
+from deploy.errors import Failure, Interrupted, failure_of  # noqa: E402
+from deploy.flight import Flight  # noqa: E402
 
 
 def interrupt(number: int, _frame: FrameType | None) -> None:
@@ -31,19 +33,30 @@ def main() -> int:
         signal.signal(number, interrupt)
     os.umask(0o022)
     archive = Path(__file__).absolute().parents[3]
+    flight = Flight(options.event, root=options.root, environ=os.environ)
+    failure = attempt(options.event, options.root, archive)
+    flight.end(failure)
+    # The summary comes last, and is short: CodeDeploy shows the last whole lines below 2,048 characters.
+    for line in flight.summary(failure) if failure else ():
+        output.warn(line)
+    return 1 if failure else 0
+
+
+def attempt(event: str, root: Path, archive: Path) -> Failure | None:
+    """Do what the event asks for; why it failed, or None."""
     try:
-        events.run(options.event, root=options.root, archive=archive, environ=os.environ)
+        events.run(event, root=root, archive=archive, environ=os.environ)
     except Failure as failure:
-        message = str(failure)
+        return failure
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        message = f"{place}{error.strerror or error}. Put that right and run the deployment again."
-    else:
-        return 0
-    # CodeDeploy shows the last whole lines below 2,048 characters, and nothing when one line is longer.
-    sys.stdout.flush()
-    print(f" !     {options.event} failed: {message[:1500]}", file=sys.stderr)
-    return 1
+        return failure_of(error)
+    except Exception as error:  # a fault of this program, which must not end in a traceback alone
+        output.detail("".join(traceback.format_exception(error)))
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        return Failure(
+            f"the hooks themselves are at fault ({said}); deploy the release before, and report it."
+        )
+    return None
 
 
 if __name__ == "__main__":

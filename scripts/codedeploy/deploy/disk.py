@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 
 from deploy.bundle import Bundle
-from deploy.errors import Failure
+from deploy.errors import FREE_SPACE, NO_SPACE, Failure
 from deploy.output import detail
 
 MIB = 1 << 20
@@ -32,8 +32,8 @@ def check_room(folder: Path, needed: int) -> None:
     detail(f"{needed // MIB} MiB needed, {free // MIB} MiB free")
     if free < needed:
         raise Failure(
-            f"{folder} has {free // MIB} MiB free and this release needs {needed // MIB}: "
-            "free some space (old folders in releases/ and venvs/ that nothing points at) and deploy again."
+            f"{folder} has {free // MIB} MiB free and this release needs {needed // MIB}: {FREE_SPACE}.",
+            NO_SPACE,
         )
 
 

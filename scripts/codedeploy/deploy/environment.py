@@ -10,10 +10,11 @@ from pathlib import Path
 
 from deploy import files
 from deploy.bundle import Bundle, sha256
-from deploy.errors import Failure
+from deploy.errors import Failure, cause_in
 from deploy.host import Host
 from deploy.output import detail
 from deploy.process import run
+from deploy.redaction import redact
 from deploy.steps import step
 
 UV_WHEEL = re.compile(r"wheelhouse/uv-[0-9][^/-]*-[^/]+\.whl")
@@ -95,7 +96,8 @@ def _build(bundle: Bundle, environment: Path) -> None:
             detail(line)
         raise Failure(
             f"The environment could not be built from the wheelhouse ({_reason(done.stdout)}); "
-            "build the bundle again from its lock."
+            "build the bundle again from its lock.",
+            cause_in(done.stdout),
         )
     # uv's, which anybody on the host may write.
     (made / ".lock").unlink(missing_ok=True)
@@ -105,7 +107,7 @@ def _build(bundle: Bundle, environment: Path) -> None:
 
 def _reason(output: str) -> str:
     """What uv says is wrong, without its hints, in one line."""
-    return " ".join(output.partition("hint:")[0].split())[:600]
+    return " ".join(redact(output).partition("hint:")[0].split())[:600]
 
 
 def _extract_uv(bundle: Bundle, target: Path) -> Path:

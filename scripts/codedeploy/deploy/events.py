@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from deploy import disk, environment, files, swap
+from deploy import configuration, disk, environment, files, flight, retention, swap
 from deploy.bundle import Bundle
 from deploy.host import Host
 from deploy.output import detail
@@ -25,24 +25,28 @@ def before_install(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -> N
     discard_leftovers(host)
     with step("room", "Room on the disk"):
         exists = environment.is_complete(environment.environment_path(host, bundle))
-        disk.check_room(host.home, disk.needed_bytes(bundle, environment_exists=exists))
+        retention.check_room(host, bundle, disk.needed_bytes(bundle, environment_exists=exists))
 
 
-def after_install(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -> None:
+def after_install(host: Host, bundle: Bundle, environ: Mapping[str, str]) -> None:
     """Make the environment and the release, then let the release check itself and migrate."""
+    proved = retention.has_proved(host, bundle.digest)
+    configuration.ensure_configuration(host, bundle.digest, proved=proved)
     try:
         made = environment.ensure_environment(host, bundle)
         release = ensure_release(host, bundle, made)
     finally:
         # Half an environment on a disk that is full would keep it full.
         discard_leftovers(host)
-    prepare_release(host, release)
+    prepare_release(host, release, environ)
 
 
 def discard_leftovers(host: Host) -> None:
     """Remove what killed runs had begun to make."""
     with step("leftovers", "Leftovers of killed runs"):
-        for folder in (host.releases, host.venvs):
+        for folder in (host.home, host.releases, host.venvs, host.state, host.state / "outbox"):
+            files.discard_leftovers(folder)
+        for folder in (configuration.folder(host), host.state / "flight", *(host.state / "flight").glob("*")):
             files.discard_leftovers(folder)
 
 
@@ -54,6 +58,7 @@ def application_start(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -
 def validate_service(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -> None:
     """Prove it, or put the previous release back."""
     swap.validate(host, bundle.digest)
+    retention.finish(host, bundle.digest)
 
 
 def allow_traffic(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -> None:
@@ -79,6 +84,7 @@ def run(event: str, *, root: Path, archive: Path, environ: Mapping[str, str]) ->
             host.check_laid_out()
             host.check_deployment(environ)
             bundle = Bundle.load(archive, environ)
+            flight.note(digest=bundle.digest, version=bundle.manifest.version)
             detail(f"{bundle.manifest.service} {bundle.name}")
             lock.enter_context(host.locked())
         EVENTS[event](host, bundle, environ)

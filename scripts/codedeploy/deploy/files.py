@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from deploy.output import warn
 from deploy.process import run
 
 TEMPORARY = ".tmp-"
@@ -18,15 +19,23 @@ def fresh(folder: Path) -> Path:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder that may not be there."""
-    if folder.is_symlink() or folder.exists():
+    """Remove a folder, or a file, that may not be there."""
+    if folder.is_dir() and not folder.is_symlink():
         shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)
 
 
 def discard_leftovers(parent: Path) -> None:
-    """Remove the temporary folders of runs that were killed. Only under the host's lock."""
-    for folder in parent.glob(f"{TEMPORARY}*"):
-        discard(folder)
+    """Remove the temporary folders and files of runs that were killed. Only under the host's lock.
+
+    What cannot be removed is said, and in nobody's way: a name that is needed is cleared by ``fresh``.
+    """
+    for path in parent.glob(f"{TEMPORARY}*"):
+        try:
+            discard(path)
+        except OSError as error:
+            warn(f"{path} cannot be removed: {error.strerror or error}")
 
 
 def publish(temporary: Path, final: Path) -> None:

@@ -81,7 +81,12 @@ class Door:
         return None
 
     def wait_for(
-        self, digest: str, *, times: int, within_s: float, give_up: Callable[[], str | None] = lambda: None
+        self,
+        digest: str,
+        *,
+        times: int,
+        within_s: float,
+        give_up: Callable[[], Failure | None] = lambda: None,
     ) -> None:
         """Wait until the release answers, ready, ``times`` times in a row.
 
@@ -96,8 +101,8 @@ class Door:
             in_a_row = 0 if complaint else in_a_row + 1
             if complaint and time.monotonic() - asked_to_give_up > 1:
                 asked_to_give_up = time.monotonic()
-                if reason := give_up():
-                    raise Failure(reason)
+                if failure := give_up():
+                    raise failure
             if complaint and time.monotonic() > deadline:
                 raise Failure(f"{complaint}, {within_s:.0f} s long")
             time.sleep(PAUSE_S)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.errors import Failure
+from deploy.errors import LOCK_NOT_GRANTED, Failure
 from deploy.output import detail
 
 REQUIRED = ("APPLICATION_NAME", "DEPLOYMENT_GROUP_NAME", "PYTHON", "PUBLIC_URL")
@@ -73,6 +73,11 @@ class Host:
         return self.root / "etc/lockkeeper/environment"
 
     @property
+    def name(self) -> str:
+        """What CodeDeploy calls this host: the instance's id, or its name on premises."""
+        return self.settings.get("HOST_NAME") or os.uname().nodename
+
+    @property
     def prove_s(self) -> float:
         """How long a release may take to prove itself, in seconds."""
         value = self.settings.get("PROVE_SECONDS", "60")
@@ -126,7 +131,8 @@ class Host:
                     if time.monotonic() > deadline:
                         raise Failure(
                             f"Another deployment is at work on this host (process {holder} holds {path}); "
-                            "wait for it to end and deploy again."
+                            "wait for it to end and deploy again.",
+                            LOCK_NOT_GRANTED,
                         ) from None
                     if not waiting:
                         detail(f"waiting for the lock, which process {holder} holds")

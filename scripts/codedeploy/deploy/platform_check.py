@@ -6,7 +6,7 @@ import sys
 import sysconfig
 
 from deploy.bundle import File, Manifest
-from deploy.errors import Failure
+from deploy.errors import PLATFORM_MISMATCH, Failure
 
 MANYLINUX = re.compile(r"manylinux_(\d+)_(\d+)_")
 # https://packaging.python.org/en/latest/specifications/platform-compatibility-tags/#manylinux
@@ -56,5 +56,6 @@ def check_platform(manifest: Manifest) -> None:
     if problems:
         raise Failure(
             f"The bundle was built for another platform: {'; '.join(problems[:4])}. "
-            "Build it on an image like this host, or set PYTHON in etc/lockkeeper/host."
+            "Build it on an image like this host, or set PYTHON in etc/lockkeeper/host.",
+            PLATFORM_MISMATCH,
         )

@@ -8,7 +8,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deploy.errors import Failure
+from deploy import output
+from deploy.errors import MISSING_INTERPRETER, Failure, cause_in
+from deploy.redaction import redact
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -46,13 +48,13 @@ def run(
             check=False,
         )
     except FileNotFoundError:
-        raise Failure(
-            f"{command[0]} is not on this host (PATH is {os.environ.get('PATH', 'empty')})."
-        ) from None
+        raise _missing(command[0]) from None
     except subprocess.TimeoutExpired:
         raise Failure(f"`{' '.join(command[:3])}` took longer than {timeout_s:.0f} s.") from None
     if check and done.returncode:
-        raise Failure(f"{name} failed (exit {done.returncode}): {last_words(done.stdout)}")
+        raise Failure(
+            f"{name} failed (exit {done.returncode}): {last_words(done.stdout)}", cause_in(done.stdout)
+        )
     return done
 
 
@@ -71,22 +73,26 @@ def run_shown(
         timed_out = True
         child.kill()
 
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        preexec_fn=die_with_parent,
-    ) as child:
+    try:
+        started = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            preexec_fn=die_with_parent,
+        )
+    except FileNotFoundError:
+        raise _missing(command[0]) from None
+    with started as child:
         previous = signal.signal(signal.SIGALRM, expire)
         signal.setitimer(signal.ITIMER_REAL, timeout_s)
         try:
             for line in child.stdout or ():
-                print(f"       {line.rstrip()}", flush=True)
+                output.detail(line.rstrip())
                 tail.append(line.rstrip())
             code = child.wait()
         except BaseException:
@@ -98,12 +104,21 @@ def run_shown(
     if timed_out:
         raise Failure(f"{label} took longer than {timeout_s:.0f} s and was stopped.")
     if code:
-        raise Failure(f"{label} failed (exit {code}): {last_words(chr(10).join(tail))}")
+        said = "\n".join(tail)
+        raise Failure(f"{label} failed (exit {code}): {last_words(said)}", cause_in(said))
+
+
+def _missing(program: str) -> Failure:
+    """The program, or the one that it names after #!, is not there."""
+    if "/" in program:
+        text = f"{program}, or what it is run by, is not on this host; run scripts/provision-host again"
+        return Failure(f"{text} (--python PROGRAM) and deploy again.", MISSING_INTERPRETER)
+    return Failure(f"{program} is not on this host (PATH is {os.environ.get('PATH', 'empty')}).")
 
 
 def last_words(text: str) -> str:
     """The line of a program's output that most likely says why it failed."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in redact(text).splitlines() if line.strip()]
     if not lines:
         return "it printed nothing"
     # A Python traceback ends in the exception; what servers log after it is about themselves.

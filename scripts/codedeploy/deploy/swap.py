@@ -41,7 +41,8 @@ def swap_to(host: Host, digest: str) -> None:
             rest = _put_back(host, pointers, unproved)
         else:
             rest = "It is the current release, so it is being tried further."
-        raise Failure(f"Release {digest[:12]} did not start: {str(failure).rstrip('.')}. {rest}") from None
+        reason = f"Release {digest[:12]} did not start: {str(failure).rstrip('.')}."
+        raise Failure(f"{reason} {rest}", failure.cause) from None
     with step("point", f"Pointing at {digest[:12]}"):
         pointers.move_to(digest)
     stop_others(digest)
@@ -58,10 +59,10 @@ def _start_and_prove(host: Host, digest: str) -> None:
             raise
         except Failure as failure:
             _show_log(units.service)
-            raise Failure(systemd.why_down(units.service)) from failure
+            raise systemd.failure_of(units.service) from failure
 
-    def ended() -> str | None:
-        return systemd.why_down(units.service) if systemd.is_down(units.service) else None
+    def ended() -> Failure | None:
+        return systemd.failure_of(units.service) if systemd.is_down(units.service) else None
 
     door = Door(host.settings["PUBLIC_URL"], private=host.private_socket(digest))
     with step("prove", f"Asking {digest[:12]} on its private socket"):
@@ -107,17 +108,19 @@ def validate(host: Host, digest: str) -> None:
             Door(url).wait_for(digest, times=TIMES_IN_A_ROW, within_s=host.prove_s)
             unit = Units(digest).reconcile
             if systemd.is_down(unit):
-                raise Failure(f"its reconciler does not stay up: {systemd.why_down(unit)}")
+                down = systemd.failure_of(unit)
+                raise Failure(f"its reconciler does not stay up: {down}", down.cause)
             pointers.confirm()
             detail(f"{TIMES_IN_A_ROW} answers in a row from {digest}, ready")
             return
     except Failure as failure:
         _show_log(unit)
         reason = f"Release {digest[:12]} did not prove itself at {url}: {str(failure).rstrip('.')}."
+        cause = failure.cause
     unproved = pointers.unproved
     if unproved is None or unproved.digest != digest:
-        raise Failure(f"{reason} It had been confirmed before, so nothing was put back.")
-    raise Failure(f"{reason} {_put_back(host, pointers, unproved)}")
+        raise Failure(f"{reason} It had been confirmed before, so nothing was put back.", cause)
+    raise Failure(f"{reason} {_put_back(host, pointers, unproved)}", cause)
 
 
 def _put_back(host: Host, pointers: Pointers, unproved: Unproved) -> str:
@@ -146,4 +149,4 @@ def warm_up(host: Host, digest: str) -> None:
 
 def _show_log(unit: str) -> None:
     for line in systemd.log_tail(unit):
-        warn(line[:200])
+        warn(line)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deploy.errors import Failure
+from deploy.errors import START_LIMIT, Failure, cause_in
 from deploy.process import last_words, run
 
 # A little more than the units' own limits.
@@ -93,9 +93,14 @@ def log_tail(unit: str, lines: int = 25) -> list[str]:
     return journal.stdout.splitlines() if journal.returncode == 0 else []
 
 
-def why_down(unit: str) -> str:
+def failure_of(unit: str) -> Failure:
     """In one line, why a unit is not running: its own last words, else what systemd knows."""
     tail = log_tail(unit)
     state = properties(unit, "ActiveState", "SubState", "Result", "ExecMainStatus")
     known = ", ".join(f"{name}={value}" for name, value in state.items())
-    return f"{last_words(chr(10).join(tail))} ({known})" if tail else known
+    said = "\n".join(tail)
+    # What systemd knows comes first: the log may be of an earlier start.
+    cause = cause_in(known) or cause_in(said)
+    if cause == START_LIMIT:
+        known = f"{known}: `systemctl reset-failed {unit}` and deploy again"
+    return Failure(f"{last_words(said)} ({known})" if tail else known, cause)
