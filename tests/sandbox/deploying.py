@@ -6,6 +6,8 @@ import tarfile
 import time
 import uuid
 
+from tests.sandbox.hosts import wait_until
+
 EVENTS = [
     "ApplicationStop",
     "DownloadBundle",
@@ -14,6 +16,15 @@ EVENTS = [
     "AfterInstall",
     "ApplicationStart",
     "ValidateService",
+]
+EVENTS_WITH_TRAFFIC = [
+    "BeforeBlockTraffic",
+    "BlockTraffic",
+    "AfterBlockTraffic",
+    *EVENTS,
+    "BeforeAllowTraffic",
+    "AllowTraffic",
+    "AfterAllowTraffic",
 ]
 ROLE = "arn:aws:iam::123456789012:role/codedeploy"
 HEADER = "version: 0.0\nos: linux\n"
@@ -52,6 +63,30 @@ def tar(files, *, members=(), mode="w"):
     return content.getvalue()
 
 
+class Gate:
+    """The body of a hook that waits on each host until it is opened."""
+
+    def __init__(self, fleet):
+        self.fleet, self.name = fleet, uuid.uuid4().hex
+        self.body = (
+            f"here=${{0%%/opt/codedeploy-agent/*}}/tmp/{self.name}; touch $here.started; "
+            "until [ -e $here.opened ]; do sleep 0.05; done"
+        )
+
+    def started(self, host=0):
+        """Whether the hook runs on a host."""
+        return (self.fleet.root(host) / "tmp" / f"{self.name}.started").exists()
+
+    def wait(self, host=0):
+        """Wait until the hook runs on a host."""
+        wait_until(lambda: self.started(host), 20)
+
+    def open(self):
+        """Let it end on all hosts."""
+        for host in range(len(self.fleet.hosts)):
+            (self.fleet.root(host) / "tmp" / f"{self.name}.opened").touch()
+
+
 class Fleet:
     """An application with one group and its hosts, of one test."""
 
@@ -72,6 +107,18 @@ class Fleet:
         tags = [{"Key": "fleet", "Value": value or self.name}]
         self.codedeploy.add_tags_to_on_premises_instances(instanceNames=[host], tags=tags)
 
+    def launch(self):
+        """Start an EC2 instance with the fleet's tag, and return its id: the name of its host."""
+        tags = [{"Key": "fleet", "Value": self.name}]
+        answer = self.sandbox.client("ec2").run_instances(
+            ImageId="ami-12c6146b",
+            MinCount=1,
+            MaxCount=1,
+            TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+        )
+        self.hosts.append(answer["Instances"][0]["InstanceId"])
+        return self.hosts[-1]
+
     def create_group(self, name, **settings):
         """Make a deployment group of the fleet's hosts."""
         filters = [{"Key": "fleet", "Value": self.name, "Type": "KEY_AND_VALUE"}]
@@ -88,7 +135,7 @@ class Fleet:
         return self.sandbox.state / "hosts" / self.hosts[host] / "root"
 
     def folder(self, deployment, host=0):
-        """Where the agent keeps a deployment."""
+        """Where the agent keeps a deployment to the fleet's first group."""
         return self.root(host) / "opt/codedeploy-agent/deployment-root" / self.group_id / deployment
 
     def upload(self, content, kind="tar"):
@@ -106,16 +153,15 @@ class Fleet:
 
     def start(self, revision, **options):
         """Create a deployment and return its id."""
-        answer = self.codedeploy.create_deployment(
-            applicationName=self.name, deploymentGroupName="group", revision=revision, **options
-        )
+        where = {"applicationName": self.name, "deploymentGroupName": "group"}
+        answer = self.codedeploy.create_deployment(revision=revision, **(where | options))
         return answer["deploymentId"]
 
     def wait(self, deployment, seconds=30):
         """Return a deployment's description once it has ended."""
         deadline = time.monotonic() + seconds
         while True:
-            info = self.codedeploy.get_deployment(deploymentId=deployment)["deploymentInfo"]
+            info = self.describe(deployment)
             if info["status"] in {"Succeeded", "Failed", "Stopped"}:
                 return info
             assert time.monotonic() < deadline, json.dumps(info, default=str)
@@ -135,6 +181,14 @@ class Fleet:
         """Describe a host's part in a deployment."""
         answer = self.codedeploy.get_deployment_target(deploymentId=deployment, targetId=self.hosts[host])
         return answer["deploymentTarget"]["instanceTarget"]
+
+    def states(self, deployment):
+        """The states of the hosts' parts in a deployment."""
+        return [self.target(deployment, host)["status"] for host in range(len(self.hosts))]
+
+    def describe(self, deployment):
+        """Describe a deployment."""
+        return self.codedeploy.get_deployment(deploymentId=deployment)["deploymentInfo"]
 
     def events(self, deployment, host=0):
         """A host's lifecycle events by name."""

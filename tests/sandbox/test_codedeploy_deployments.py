@@ -15,7 +15,7 @@ from apps.sandbox.codedeploy.state import Deployment
 from apps.sandbox.hosts.process import processes_with
 from apps.sandbox.hosts.supervisor import HOST_VARIABLE
 from apps.sandbox.runtime import Runtime
-from tests.sandbox.deploying import ROLE, Fleet, hooks, statuses, tar
+from tests.sandbox.deploying import ROLE, Fleet, Gate, hooks, statuses, tar
 from tests.sandbox.hosts import wait_until
 
 pytestmark = pytest.mark.integration
@@ -24,20 +24,6 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def fleet(sandbox, bucket):
     return Fleet(sandbox, bucket)
-
-
-class Gate:
-    """A hook that waits until it is opened."""
-
-    def __init__(self, fleet, host=0):
-        self.started, self.opened = fleet.root(host) / "tmp/started", fleet.root(host) / "tmp/opened"
-        self.body = f"touch {self.started}; while [ ! -e {self.opened} ]; do sleep 0.05; done"
-
-    def wait(self):
-        wait_until(self.started.exists, 20)
-
-    def open(self):
-        self.opened.touch()
 
 
 def bundle(fleet, **scripts):

@@ -10,9 +10,9 @@ from typing import Any
 from apps.sandbox.hosts.environment import SYSTEM_PATH
 from apps.sandbox.hosts.host import Host
 from apps.sandbox.hosts.supervisor import HOST_VARIABLE
+from apps.specs.appspec import AppSpec, AppSpecError, parse_appspec
 
 from . import traffic
-from .appspec import AppSpec, AppSpecError, parse_appspec
 from .bundle import BundleError, download, unpack
 from .hooks import Aborted, HookRunner, ScriptError
 from .installer import Installer, InstallError

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from apps.sandbox.hosts.supervisor import HOST_VARIABLE
-
-from .appspec import AppSpec, Script
+from apps.specs.appspec import AppSpec, Script
 
 _LOG_LIMIT = 2048
 # sudo gives a script little of the agent's environment; by HOST_VARIABLE a host finds its processes.

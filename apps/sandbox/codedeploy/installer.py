@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 from fnmatch import translate
 from pathlib import Path
 
-from .appspec import AppSpec, Permission
+from apps.specs.appspec import AppSpec
+from apps.specs.permissions import Permission
+
 from .hooks import Aborted
 
 _BUFFER = 8192
