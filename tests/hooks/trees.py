@@ -22,7 +22,7 @@ WSGI = """
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         path = environ["PATH_INFO"]
         if path == "/slow":
-            time.sleep(2)
+            time.sleep(float(environ.get("QUERY_STRING") or 2))
         status, answer = "200 OK", RELEASE
         # Where the test says so, every release at this host stops being ready.
         if path == "/readyz" and os.path.exists(os.environ["UNREADY_FILE"]):
@@ -32,13 +32,21 @@ WSGI = """
         return [data]
 """
 MANAGE = """
-    import os, signal, sys, time
+    import argparse, json, os, signal, sys, time
+    from pathlib import Path
 
     if sys.argv[1] == "reconcile":
         while True:
             time.sleep(60)
     if sys.argv[1] == "prepare":
         time.sleep(float(os.environ.get("PREPARE_SLEEP", "0")))
+        options = argparse.ArgumentParser()
+        options.add_argument("command")
+        options.add_argument("--timeout", type=float)
+        options.add_argument("--report", type=Path)
+        report = options.parse_args().report
+        about = {{"plan": ["tiny.0001"], "applied": [], "seconds": 0.0, "result": "nothing", "error": ""}}
+        report.write_text(json.dumps(about | {{"host": os.environ["HOST_NAME"]}}))
         {in_prepare}
         print("prepared", os.environ["STATIC_ROOT"])
 """

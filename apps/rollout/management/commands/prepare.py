@@ -25,6 +25,7 @@ class Command(DomainCommand):
             metavar="SECONDS",
             help="how long to wait for another host's migrations; 600 unless given",
         )
+        parser.add_argument("--report", metavar="FILE", help="where to write what became of the migrations")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         call_command("check", deploy=True, databases=["default"], stdout=self.stdout, stderr=self.stderr)
