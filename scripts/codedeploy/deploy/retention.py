@@ -116,7 +116,7 @@ class _Sweep:
                 self._remove(path, f"environment {path.name[:12]}")
 
     def _of_no_release(self, remaining: set[str]) -> None:
-        for folder in (configuration.folder(self.host), _marker(self.host, "").parent):
+        for folder in (configuration.folder(self.host), self.host.state / "used"):
             for path in _files(folder):
                 if DIGEST.fullmatch(path.name) and path.name not in remaining | {self.wanted}:
                     self._remove(path)
