@@ -1,4 +1,4 @@
-"""The sandbox's web server: moto's S3, SQS, EventBridge, STS and SSM and our own services on one address.
+"""The sandbox's web server: what moto has of AWS, see MOTO_SERVICES, and our own services on one address.
 
 Requests are told apart as AWS's own front ends do it: the prefix of X-Amz-Target names CodeBuild and
 CodeDeploy; the service in the signature's credential scope names one of moto's; an unsigned request is S3's.
@@ -25,6 +25,8 @@ import waitress.server
 from moto.moto_server.werkzeug_app import create_backend_app
 from waitress.channel import HTTPChannel
 
+from apps.sandbox.balancer.api import LoadBalancing
+from apps.sandbox.balancer.targets import process as balancing
 from apps.sandbox.codebuild.service import CodeBuild
 from apps.sandbox.codedeploy.service import CodeDeploy
 from apps.sandbox.protocol import AwsError, JsonService, error_body, json_response
@@ -35,8 +37,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# moto's services of which we know how they behave; the rest of moto would be half an AWS.
-MOTO_SERVICES = ("s3", "sqs", "events", "sts", "ssm")
+# moto's services of which we know how they behave, by the name they are signed for; the rest of moto would be
+# half an AWS.
+MOTO_SERVICES = ("s3", "sqs", "events", "sts", "ssm", "secretsmanager", "ec2", "elasticloadbalancing")
 # Sub-resources of S3 that moto 5.2 does not know: it takes `DELETE /bucket?metrics` for `DELETE /bucket`.
 S3_UNKNOWN_TO_MOTO = frozenset(
     (
@@ -129,7 +132,7 @@ class SandboxApp:
     runtime: Runtime
     services: dict[str, JsonService]
     closers: list[Service]
-    moto: dict[str, MotoApp] = field(default_factory=dict)
+    moto: dict[str, "WSGIApplication"] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -149,14 +152,20 @@ class SandboxApp:
             return send_error(environ, start_response, name, error)
         return self._moto_app(name)(environ, start_response)
 
-    def _moto_app(self, name: str) -> MotoApp:
+    def _moto_app(self, name: str) -> "WSGIApplication":
         with self.lock:
             if name not in self.moto:
-                self.moto[name] = MotoApp(name)
+                self.moto[name] = (
+                    LoadBalancing(MotoApp("elbv2"), send_error)
+                    if name == "elasticloadbalancing"
+                    else MotoApp(name)
+                )
             return self.moto[name]
 
     def close(self) -> None:
-        """Stop builds, deployments and hosts."""
+        """Stop load balancers, builds, deployments and hosts."""
+        # First: a deployment that waits for a target to drain ends with it.
+        balancing.close()
         for service in self.closers:
             try:
                 service.close()
@@ -167,6 +176,7 @@ class SandboxApp:
 def create_app(state_dir: Path, endpoint: str) -> SandboxApp:
     """Mount our services and moto's. `endpoint` is the address under which the caller will serve the app."""
     runtime = Runtime(state_dir=state_dir, endpoint=endpoint)
+    balancing.open(runtime)
     services = {}
     closers = []
     for name, prefix, factory in SERVICES:
@@ -257,6 +267,8 @@ class Server:
             max_request_body_size=MAX_UPLOAD,
             clear_untrusted_proxy_headers=True,
             ident="lockkeeper-sandbox",
+            # select() knows no descriptor above 1023, and the load balancers' connections may use those up.
+            asyncore_use_poll=True,
         )
         # One socket gives one server.
         self.wsgi = cast("waitress.server.BaseWSGIServer", server)

@@ -74,7 +74,7 @@ def test_the_other_services_of_moto_answer(sandbox):
     ("service", "operation", "params", "code"),
     [
         ("kms", "list_keys", {}, "UnsupportedOperationException"),
-        ("ec2", "describe_instances", {}, "UnsupportedOperationException"),
+        ("rds", "describe_db_instances", {}, "UnsupportedOperationException"),
         ("ssm", "list_nodes", {}, "NotImplemented"),
         ("sts", "get_delegated_access_token", {"TradeInToken": "x"}, "NotImplemented"),
         ("s3", "get_object", {"Bucket": "nobody-has-this", "Key": "x"}, "NoSuchBucket"),
