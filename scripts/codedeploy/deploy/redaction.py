@@ -12,6 +12,8 @@ SECRET_NAME = re.compile(
     r"(^|_)AUTH($|_|ORIZATION)|COOKIE|SIGNATURE|CANARY",
     re.IGNORECASE,
 )
+# Where a secret is, and what the agent says of the bundle.
+NOT_SECRET = re.compile(r"(FILE|PATH|DIR)$|^BUNDLE_", re.IGNORECASE)
 URL_PASSWORD = re.compile(
     r"(?P<before>\b[a-z][a-z0-9+.-]*://[^\s/:@\"']*:)(?P<password>[^\s/\"']+)(?=@)", re.I
 )
@@ -44,7 +46,8 @@ class Redactor:
         """
         before = len(self._values)
         for name, value in variables.items():
-            if SECRET_NAME.search(name) or (all_secret and not re.fullmatch(r"[A-Za-z]*|[\d.]*", value)):
+            suggested = SECRET_NAME.search(name) and not NOT_SECRET.search(name)
+            if suggested or (all_secret and not re.fullmatch(r"[A-Za-z]*|[\d.]*", value)):
                 self._add(value.splitlines())
             for match in URL_PASSWORD.finditer(value):
                 self._values |= _spellings(match["password"])
