@@ -48,6 +48,7 @@ INSTALLED_APPS = [
     "apps.gates",
     "apps.promotions",
     "apps.rollout",
+    "apps.specs",
 ]
 # The embedded AWS is part of a checkout and never of a bundle.
 if find_spec("apps.sandbox"):

@@ -20,10 +20,13 @@ from typing import Any
 
 from apps.errors import Invalid
 from apps.releases import manifest
+from apps.specs.findings import ERROR
+from apps.specs.lint import lint_appspec
 
+APPSPEC = "appspec.yml"
 # What ships, from the root of the repository; what is optional is left out where it does not exist.
 SHIPPED = (
-    "appspec.yml",
+    APPSPEC,
     "manage.py",
     "requirements.txt",
     "pyproject.toml",
@@ -62,11 +65,13 @@ class Bundle:
 def make_bundle(*, root: Path, output: Path, wheelhouse: Path, service: str) -> Bundle:
     """Write the bundle of the source tree at ``root`` to ``output``, which appears complete or not at all.
 
-    Invalid says what is missing or in the way: a file that must ship, wheels, the commit, or changes
-    that the commit does not have. OSError comes through when the disk is full.
+    Invalid says what is missing or in the way: a file that must ship, wheels, the commit, changes that
+    the commit does not have, or an appspec that CodeDeploy would refuse. OSError comes through when the
+    disk is full.
     """
     commit = read_commit(root)
     sources = dict(_sources(root))
+    _check_appspec(root)
     sources.update(_wheels(wheelhouse))
     contents = {path: _entry(source) for path, source in sources.items()}
     document = {
@@ -151,6 +156,16 @@ def _sources(root: Path) -> Iterator[tuple[str, Path]]:
                 raise Invalid(f"{within} is not a plain file: bundles hold no links and no devices.")
             if path.is_file():
                 yield within, path
+
+
+def _check_appspec(root: Path) -> None:
+    """Refuse what would fail only on the first host that gets it."""
+    report = lint_appspec((root / APPSPEC).read_bytes(), APPSPEC, root)
+    if not report.ok:
+        raise Invalid(
+            "CodeDeploy would fail a deployment of this bundle:\n"
+            + "\n".join(finding.as_text(APPSPEC) for finding in report.of(ERROR))
+        )
 
 
 def _wheels(wheelhouse: Path) -> Iterator[tuple[str, Path]]:

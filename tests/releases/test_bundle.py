@@ -193,3 +193,22 @@ def test_the_command_says_what_is_wrong_without_a_traceback(tmp_path, wheelhouse
     assert done.returncode == 1
     assert done.stderr.startswith("CommandError: The commit of")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("appspec", "problem"),
+    [
+        ("version: 1.0\nos: linux\n", r"appspec.yml:1:10: error: version is '1.0'"),
+        (
+            "version: 0.0\nos: linux\nhooks: {BeforeInstal: [{location: a.sh}]}\n",
+            "Did you mean BeforeInstall",
+        ),
+        ("version: 0.0\nos: linux\nhooks: {AfterInstall: [{location: gone.sh}]}\n", "ScriptMissing"),
+    ],
+)
+def test_an_appspec_that_codedeploy_would_refuse_is_not_bundled(checkout, wheelhouse, appspec, problem):
+    (checkout / "appspec.yml").write_text(appspec)
+    git(checkout, "commit", "-qam", "an appspec")
+    with pytest.raises(Invalid, match=problem):
+        bundled(checkout, wheelhouse)
+    assert not (wheelhouse.parent / "out" / "bundle.tar").exists()

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from apps.sandbox.codedeploy.appspec import parse_appspec
 from apps.sandbox.codedeploy.hooks import HookRunner, ScriptError
 from apps.sandbox.hosts.process import processes_with
 from apps.sandbox.hosts.supervisor import HOST_VARIABLE
+from apps.specs.appspec import parse_appspec
 from tests.sandbox.deploying import EVENTS, HEADER, Fleet, bundle, hooks, statuses, tar
 from tests.sandbox.hosts import wait_until
 

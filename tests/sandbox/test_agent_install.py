@@ -7,10 +7,10 @@ from io import BytesIO
 
 import pytest
 
-from apps.sandbox.codedeploy.appspec import parse_appspec
 from apps.sandbox.codedeploy.bundle import BundleError, unpack
 from apps.sandbox.codedeploy.hooks import Aborted
 from apps.sandbox.codedeploy.installer import Installer, InstallError
+from apps.specs.appspec import parse_appspec
 from tests.sandbox.deploying import HEADER, Fleet, hooks, tar
 
 pytestmark = pytest.mark.integration

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.sandbox.codebuild.buildspec import FileSet
+from apps.specs.buildspec import FileSet
 from apps.sandbox.codebuild.environment import base_environment, build_path
 from apps.sandbox.codebuild.files import open_regular, select_files
 from apps.sandbox.codebuild.paging import page

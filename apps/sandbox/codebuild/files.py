@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from apps.sandbox.codebuild.buildspec import FileSet
+from apps.specs.buildspec import FileSet
 
 
 class BaseDirectoryError(Exception):

@@ -13,10 +13,10 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from apps.sandbox.codebuild.buildspec import COVERAGE_FORMATS, ReportSpec
 from apps.sandbox.codebuild.files import open_regular
 from apps.sandbox.codebuild.junit import Case, ReportFileError, parse_junit
 from apps.sandbox.runtime import Runtime
+from apps.specs.buildspec import COVERAGE_FORMATS, ReportSpec
 
 # https://docs.aws.amazon.com/codebuild/latest/userguide/test-report.html
 MAX_CASES = 500

@@ -23,21 +23,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from apps.sandbox.codebuild.artifacts import artifact_key, upload_artifacts
 from apps.sandbox.codebuild.build import INITIATOR, Build, PhaseRecord
-from apps.sandbox.codebuild.buildspec import (
-    PHASES,
-    Buildspec,
-    BuildspecError,
-    Phase,
-    ReportSpec,
-    UnsupportedError,
-    parse_buildspec,
-)
 from apps.sandbox.codebuild.environment import base_environment, codebuild_variables
 from apps.sandbox.codebuild.files import BaseDirectoryError, remove_tree, select_files
 from apps.sandbox.codebuild.reports import Report, ReportStore, fill_report
 from apps.sandbox.codebuild.shell import BuildShell, Interrupted
 from apps.sandbox.codebuild.source import SourceError, download_source, read_buildspec, split_location
+from apps.sandbox.codebuild.support import UnsupportedError, check_supported
 from apps.sandbox.runtime import Runtime
+from apps.specs.buildspec import PHASES, Buildspec, BuildspecError, Phase, ReportSpec, parse_buildspec
 
 logger = logging.getLogger(__name__)
 
@@ -162,6 +155,7 @@ class BuildRunner:
                 download_source(self.s3, source["location"], version, archive, self.source_dir)
             text = read_buildspec(source.get("buildspec"), self.source_dir, self.s3)
             self.spec = parse_buildspec(text)
+            notes = check_supported(self.spec)
         except SourceError as error:
             raise PhaseFailed(error.code, str(error)) from error
         except BuildspecError as error:
@@ -171,7 +165,7 @@ class BuildRunner:
         self.shell_path = shutil.which(self.spec.shell, path="/bin:/usr/bin") or ""
         if not self.shell_path:
             raise PhaseFailed("CLIENT_ERROR", f"this machine has no {self.spec.shell} in /bin or /usr/bin")
-        for note in self.spec.notes:
+        for note in notes:
             self._log(f"Note: {note}")
         env = self._environment(temporary)
         for spec in self.spec.reports:
@@ -199,7 +193,9 @@ class BuildRunner:
             image=settings["environment"]["image"],
             start_milliseconds=int(build.start.timestamp() * 1000),
         )
-        env |= self.spec.variables
+        # CodeBuild's own cannot be set, only thought to be: lint_buildspec warns of that.
+        given = self.spec.variables.items()
+        env |= {name: value for name, value in given if not name.startswith("CODEBUILD_")}
         for name, parameter in self.spec.parameter_store.items():
             env[name] = self._parameter(parameter)
         for variable in settings["environment"].get("environmentVariables", []):

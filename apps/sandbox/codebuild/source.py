@@ -8,7 +8,8 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from apps.sandbox.codebuild.buildspec import MAX_BYTES, BuildspecError
+from apps.specs.buildspec import BuildspecError
+from apps.specs.document import MAX_BYTES
 
 
 class SourceError(Exception):

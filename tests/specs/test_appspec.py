@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from apps.sandbox.codedeploy.appspec import AppSpecError, parse_appspec
+from apps.specs.appspec import AppSpecError, parse_appspec
 from tests.corpus import ABSENT, CORPUS, needs_corpus
 
 HEADER = "version: 0.0\nos: linux\n"
@@ -37,12 +37,12 @@ def test_the_os_is_exactly_linux_or_windows(os_name):
     ("text", "problem"),
     [
         (HEADER + "hooks: &a {}\nx: *a\n", "anchor"),
-        (HEADER + "x: 2024-01-01\n", "the date '2024-01-01'"),
+        (HEADER + "x: 2024-01-01\n", "no dates, and it takes '2024-01-01'"),
         (HEADER + "x: :symbol\n", "symbol"),
         ("- version: 0.0\n", "not a mapping"),
         ("", "not a mapping"),
         ("a: b: c\n", "not YAML"),
-        ("a: !ruby/object:X {}\n", "not YAML"),
+        ("a: !ruby/object:X {}\n", "The tag !ruby/object:X is not loaded"),
         ("a: \x07\n", "not YAML"),
         (hook("    - run: a.sh\n"), "no location value"),
         (hook("    - location:\n"), "no location value"),
@@ -51,7 +51,7 @@ def test_the_os_is_exactly_linux_or_windows(os_name):
         (hook("    - location: a.sh\n      timeout: 0\n"), "invalid timeout"),
         (hook("    - location: a.sh\n      timeout: soon\n"), "invalid timeout"),
         (HEADER + "hooks: [a]\n", "must be a mapping"),
-        (HEADER + "files: {source: a, destination: b}\n", "must be a list of mappings"),
+        (HEADER + "files: {source: a, destination: b}\n", "files must be a list of maps"),
         (HEADER + "files:\n  - destination: /a\n", "no source file"),
         (HEADER + "files:\n  - source: a\n", "specifies only a source file"),
         (HEADER + "permissions:\n  - mode: 644\n", "no object value"),

@@ -1,0 +1,1 @@
+"""What CodeDeploy's agent and CodeBuild accept: the readers of appspecs and buildspecs, and their linters."""

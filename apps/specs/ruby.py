@@ -1,0 +1,44 @@
+"""Values as the agent's Ruby takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .document import Mapping, Node, Sequence, is_null, plain
+from .findings import Findings
+
+
+def ruby(value: Any) -> str:
+    """A value as Ruby puts it into a text."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def text_of(node: Node | None) -> str:
+    """A node as Ruby puts it into a text."""
+    return ruby(plain(node))
+
+
+def is_nothing(node: Node | None) -> bool:
+    """What Ruby takes for absent: nil and false."""
+    return is_null(node) or plain(node) is False
+
+
+def read_items(node: Node | None, section: str, form: str, findings: Findings) -> list[Mapping]:
+    """The maps of a list of maps; whatever else is there is refused."""
+    if node is None or is_nothing(node):
+        return []
+    mend = f"Write a list of maps below {section}: {form}"
+    if not isinstance(node, Sequence):
+        findings.error(f"{section}-form", node, f"{section} must be a list of maps.", mend)
+        return []
+    maps = []
+    for item in node.items:
+        if isinstance(item, Mapping):
+            maps.append(item)
+        else:
+            findings.error(
+                f"{section}-form", item, f"{section} must be a list of maps; this is no map.", mend
+            )
+    return maps
