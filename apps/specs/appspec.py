@@ -25,7 +25,7 @@ from .document import (
 )
 from .findings import Finding, Findings, Place, closest, quoted
 from .permissions import Permission, read_permissions
-from .ruby import is_nothing, read_items, ruby, text_of
+from .ruby import is_empty, is_nothing, read_items, ruby, text_of
 
 LIFECYCLE_EVENTS = (
     "BeforeBlockTraffic", "BlockTraffic", "AfterBlockTraffic", "ApplicationStop", "DownloadBundle",
@@ -216,6 +216,8 @@ def _read_hooks(node: Node | None, findings: Findings) -> dict[str, tuple[Script
 def _read_scripts(event: str, key: Node, node: Node, findings: Findings) -> tuple[Script, ...]:
     """The scripts of one event; those that are refused are left out."""
     mend = f"Write: {event}:, and below it, indented: - location: scripts/name.sh"
+    if is_empty(node):
+        return ()
     if not isinstance(node, Sequence):
         findings.error(
             "hook-form",

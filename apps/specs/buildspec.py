@@ -270,7 +270,13 @@ def _env(node: Node, spec: Buildspec, findings: Findings) -> None:
         at = env["exported-variables"]
         spec.exported_variables = list(read_list(at, "exported-variables", findings))
         for name in spec.exported_variables:
-            _variable_name(name, at, findings)
+            if not _NAME.fullmatch(name):
+                findings.warn(
+                    "exported-name",
+                    at,
+                    f"{quoted(name)} is not the name of a variable, so nothing is exported.",
+                    "Write a list of names, one behind each hyphen.",
+                )
 
 
 def _variables(env: Keys, section: str, findings: Findings) -> dict[str, str]:

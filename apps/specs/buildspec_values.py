@@ -59,8 +59,12 @@ def read_keys(
             mend = (special or {}).get(word) or (
                 f"Did you mean {meant}?" if meant else f"Remove it; known here are {', '.join(known)}."
             )
-            code = "unknown-phase" if what == "phase" else "unknown-key"
-            findings.error(code, places[word], f"unknown {what} {word} in {place}.", mend)
+            findings.error(
+                "unknown-phase" if what == "phase" else "unknown-key",
+                places[word],
+                f"unknown {what} {word} in {place}.",
+                mend,
+            )
             del values[word]
     return values
 

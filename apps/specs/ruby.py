@@ -25,20 +25,23 @@ def is_nothing(node: Node | None) -> bool:
     return is_null(node) or plain(node) is False
 
 
+def is_empty(node: Node) -> bool:
+    """Whether it is {}, which Ruby iterates over as over an empty list."""
+    return isinstance(node, Mapping) and not node.pairs
+
+
 def read_items(node: Node | None, section: str, form: str, findings: Findings) -> list[Mapping]:
     """The maps of a list of maps; whatever else is there is refused."""
-    if node is None or is_nothing(node):
+    if node is None or is_nothing(node) or is_empty(node):
         return []
     mend = f"Write a list of maps below {section}: {form}"
     if not isinstance(node, Sequence):
-        findings.error(f"{section}-form", node, f"{section} must be a list of maps.", mend)
+        findings.error("list-form", node, f"{section} must be a list of maps.", mend)
         return []
     maps = []
     for item in node.items:
         if isinstance(item, Mapping):
             maps.append(item)
         else:
-            findings.error(
-                f"{section}-form", item, f"{section} must be a list of maps; this is no map.", mend
-            )
+            findings.error("list-form", item, f"{section} must be a list of maps; this is no map.", mend)
     return maps

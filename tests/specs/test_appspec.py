@@ -71,6 +71,11 @@ def test_of_duplicate_keys_the_last_wins_and_unknown_ones_are_ignored():
     assert parse_appspec("os: ubuntu\nversion: 0.0\nos: linux\nfoo: 1\n").os == "linux"
 
 
+def test_an_empty_mapping_counts_as_an_empty_list():
+    appspec = parse_appspec(f"{HEADER}files: {{}}\npermissions: {{}}\nhooks:\n  AfterInstall: {{}}\n")
+    assert (appspec.files, appspec.permissions, appspec.hooks) == ((), (), {"AfterInstall": ()})
+
+
 def test_json_is_read_too():
     text = json.dumps({"version": 0.0, "os": "linux", "hooks": {"AfterInstall": [{"location": "a.sh"}]}})
     assert parse_appspec(text).hooks["AfterInstall"][0].location == "a.sh"

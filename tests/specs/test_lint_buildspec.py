@@ -110,7 +110,6 @@ ERRORS = [
     ("unknown-key", GOOD + "proxy: {log: yes}\n", 6, "Did you mean logs?"),
     ("shell", GOOD + "env: {shell: zsh}\n", 6, "bash"),
     ("env-name", GOOD + "env: {variables: {A-B: c}}\n", 6, "underscores"),
-    ("env-name", GOOD + "env: {exported-variables: [2A]}\n", 6, "digit"),
     ("env-empty", GOOD + "env: {parameter-store: {A: ''}}\n", 6, "parameter"),
     ("not-a-text", GOOD + "env: {variables: {A: [b]}}\n", 6, "one text"),
     ("key-form", GOOD + "? [a, b]\n: c\n", 6, "plain key"),
@@ -142,6 +141,7 @@ WARNINGS = [
     ("env-replaces", GOOD + "env: {variables: {PATH: /x}}\n", 6, "export PATH"),
     ("secret-in-plain-text", GOOD + "env: {variables: {DB_PASSWORD: hunter2}}\n", 6, "secrets-manager"),
     ("secret-in-plain-text", GOOD + "env: {variables: {AWS_SECRET_ACCESS_KEY: x}}\n", 6, "secrets-manager"),
+    ("exported-name", GOOD + "env: {exported-variables: 'A,B'}\n", 6, "list of names"),
     ("no-cache-paths", GOOD + "cache: {key: a}\n", 6, "paths:"),
     ("switch", GOOD + "artifacts: {files: [a], discard-paths: maybe}\n", 6, "discard-paths: yes"),
 ]
