@@ -223,7 +223,7 @@ class ServiceUnit(Unit):
         try:
             if where == "null" or (where == "inherit" and other is None):
                 return os.open("/dev/null", os.O_WRONLY)
-            return os.open(path or self.journal, flags, 0o640)
+            return os.open(path or self.journal, flags, 0o600)
         except OSError as error:
             raise UnitFailure(
                 "exit-code", f"cannot open {path}: {error.strerror} (status=209/STDOUT)"

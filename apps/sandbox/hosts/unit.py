@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import deque
 from datetime import UTC, datetime
@@ -89,7 +90,8 @@ class Unit:
 
     def log(self, message: str) -> None:
         """Write what the supervisor has to say about this unit into its journal."""
-        with self.journal.open("a", encoding="utf-8") as journal:
+        # Not for others: services print what they should not.
+        with open(self.journal, "a", encoding="utf-8", opener=_private) as journal:
             journal.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} systemd: {message}\n")
 
     @property
@@ -161,3 +163,7 @@ class Unit:
                 "%a %Y-%m-%d %H:%M:%S UTC"
             ),
         }
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
