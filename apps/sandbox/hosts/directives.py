@@ -46,7 +46,8 @@ _RESOURCES = re.compile(
 _HARMLESS = {
     "Unit": re.compile(r"(CollectMode|DefaultDependencies|X-.*)$"),
     "Service": re.compile(_HARDENING.pattern + "|" + _RESOURCES.pattern + "|X-"),
-    "Socket": re.compile(_RESOURCES.pattern + "|X-"),
+    # FreeBind lets a host bind before it has its network; a sandbox's host always has its own.
+    "Socket": re.compile(_RESOURCES.pattern + "|FreeBind$|X-"),
     "Install": re.compile(r"X-"),
 }
 
