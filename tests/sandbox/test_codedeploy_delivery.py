@@ -1,79 +1,87 @@
-"""This repository's own hooks and units, delivered by the embedded CodeDeploy to a provisioned host."""
+"""This repository's own hooks and units, delivered by the embedded CodeDeploy to provisioned hosts."""
 
-import json
-import subprocess
-import sys
-import uuid
-from urllib.request import urlopen
+import re
 
 import pytest
 
-from tests.hooks import trees
-from tests.sandbox.deploying import Fleet, statuses
-from tests.sandbox.hosts import free_port
+from tests.sandbox.deploying import statuses
+from tests.sandbox.shipping import ProvisionedFleet, make_releases
 
 pytestmark = pytest.mark.integration
+# A release that does not start on a host where something is broken.
+FAILS_WHERE_BROKEN = 'assert not (HOME.parents[2] / "broken").exists(), "this host is broken"'
+ROLLED_BACK = {"enabled": True, "events": ["DEPLOYMENT_FAILURE"]}
+
+
+# A release that serves, and that its own ValidateService refuses without putting the one before back.
+REFUSED = {
+    "validate_service.sh": "#!/bin/sh\necho not good enough; exit 1\n",
+    "application_stop.sh": "#!/bin/sh\necho stop of the refused release\n",
+}
 
 
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory):
-    """Three releases of a tiny service; the last cannot be imported."""
-    folder = tmp_path_factory.mktemp("bundles")
-    wheelhouse = trees.make_wheelhouse(folder / "house", ["gunicorn", "uv"])
-    made = {}
-    for tale, fault in (("one", ""), ("two", ""), ("bad", "import no_such_module")):
-        (folder / tale).mkdir()
-        tree = trees.make_tiny_tree(folder / tale, tale=tale, at_import=fault)
-        made[tale] = trees.bundle(tree, wheelhouse, folder / f"{tale}.tar")
-    return made
+def releases(tmp_path_factory):
+    lines = {
+        "one": "",
+        "two": "",
+        "bad": "import no_such_module",
+        "refused": "",
+        "picky": FAILS_WHERE_BROKEN,
+    }
+    return make_releases(tmp_path_factory.mktemp("releases"), lines, {"refused": REFUSED})
 
 
-@pytest.fixture
-def fleet(sandbox, bucket, tmp_path):
-    """A fleet of one host that was provisioned before it was registered."""
-    fleet = Fleet(sandbox, bucket, hosts=0)
-    fleet.hosts = [f"{fleet.name}-{uuid.uuid4().hex[:4]}"]
-    fleet.port = free_port()
-    fleet.root().mkdir(parents=True)
-    (tmp_path / "environment").write_text(f"UNREADY_FILE={tmp_path}/unready\n")
-    arguments = ["--application", fleet.name, "--group", "group", "--port", str(fleet.port)]
-    arguments += [
-        "--python",
-        sys.executable,
-        "--environment",
-        tmp_path / "environment",
-        "--prove-seconds",
-        "5",
-        "--tools-python",
-        sys.executable,
-    ]
-    command = [trees.REPOSITORY / "scripts/provision-host", "--root", fleet.root(), *arguments]
-    subprocess.run(command, check=True, capture_output=True)
-    fleet.register(fleet.hosts[0])
-    return fleet
-
-
-def ship(fleet, bundle):
-    deployment = fleet.start(fleet.upload(bundle.path.read_bytes()))
-    info = fleet.wait(deployment, seconds=120)
-    return info["status"], fleet.events(deployment)
-
-
-def serving(fleet):
-    with urlopen(f"http://127.0.0.1:{fleet.port}/version", timeout=10) as answer:
-        return json.load(answer)["digest"]
-
-
-def test_a_release_is_delivered_replaced_and_survives_a_bad_one_and_a_reboot(fleet, bundles):
+def test_a_release_is_delivered_replaced_and_survives_a_bad_one_and_a_reboot(
+    sandbox, bucket, tmp_path, releases
+):
+    fleet = ProvisionedFleet(sandbox, bucket, tmp_path)
     for tale in ("one", "two"):
-        status, events = ship(fleet, bundles[tale])
-        assert status == "Succeeded", events
-        assert serving(fleet) == bundles[tale].digest
-    status, events = ship(fleet, bundles["bad"])
-    assert status == "Failed"
+        info = fleet.ship(releases[tale])
+        assert info["status"] == "Succeeded", fleet.events(info["deploymentId"])
+        assert fleet.serving() == releases[tale].digest
+    info = fleet.ship(releases["bad"])
+    assert info["status"] == "Failed"
+    events = fleet.events(info["deploymentId"])
     assert statuses(events) == [*["Succeeded"] * 5, "Failed", "Skipped"]
     assert events["ApplicationStart"]["diagnostics"]["errorCode"] == "ScriptFailed"
-    assert serving(fleet) == bundles["two"].digest
+    assert fleet.serving() == releases["two"].digest
     fleet.codedeploy.deregister_on_premises_instance(instanceName=fleet.hosts[0])
     fleet.register(fleet.hosts[0])
-    assert serving(fleet) == bundles["two"].digest
+    assert fleet.serving() == releases["two"].digest
+
+
+def test_codedeploys_own_rollback_finds_its_release_on_the_host(sandbox, bucket, tmp_path, releases):
+    """Also when the failed revision's ApplicationStop is the one that runs, as it does here."""
+    fleet = ProvisionedFleet(sandbox, bucket, tmp_path, autoRollbackConfiguration=ROLLED_BACK)
+    assert fleet.ship(releases["one"])["status"] == "Succeeded"
+    failed = fleet.ship(releases["refused"])
+    assert statuses(fleet.events(failed["deploymentId"])) == [*["Succeeded"] * 6, "Failed"]
+    rollback = fleet.wait(failed["rollbackInfo"]["rollbackDeploymentId"], seconds=180)
+    events = fleet.events(rollback["deploymentId"])
+    assert rollback["status"] == "Succeeded", events
+    assert fleet.serving() == releases["one"].digest
+    # The failed release was installed last, so its ApplicationStop is the one that ran.
+    assert "stop of the refused release" in events["ApplicationStop"]["diagnostics"]["logTail"]
+    log = (fleet.folder(rollback["deploymentId"]) / "logs/scripts.log").read_text()
+    assert re.search(r"-----> Release .*: already here", log), log
+    assert "building" not in log
+
+
+def test_a_rolling_deployment_over_three_hosts_with_a_bad_one_is_rolled_back(
+    sandbox, bucket, tmp_path, releases
+):
+    fleet = ProvisionedFleet(sandbox, bucket, tmp_path, hosts=3, autoRollbackConfiguration=ROLLED_BACK)
+    (fleet.root(1) / "srv/broken").touch()
+    everywhere = [releases["one"].digest] * 3
+    assert (
+        fleet.ship(releases["one"], deploymentConfigName="CodeDeployDefault.AllAtOnce")["status"]
+        == "Succeeded"
+    )
+    assert [fleet.serving(host) for host in range(3)] == everywhere
+    failed = fleet.ship(releases["picky"])
+    assert failed["errorInformation"]["code"] == "HEALTH_CONSTRAINTS"
+    assert fleet.states(failed["deploymentId"]) == ["Succeeded", "Failed", "Skipped"]
+    rollback = fleet.wait(failed["rollbackInfo"]["rollbackDeploymentId"], seconds=180)
+    assert fleet.states(rollback["deploymentId"]) == ["Succeeded"] * 3
+    assert [fleet.serving(host) for host in range(3)] == everywhere

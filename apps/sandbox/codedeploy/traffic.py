@@ -8,6 +8,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+from apps.sandbox.balancer import targets
+from apps.sandbox.balancer.errors import BalancerError
+
 
 class TrafficError(Exception):
     """A load balancer did not do what was asked; the message says what."""
@@ -18,23 +21,17 @@ def block(target_groups: Sequence[str], instance: str, alive: Callable[[], bool]
 
     Raises TrafficError. Returns early once alive says that the sandbox ends.
     """
-    from apps.sandbox.balancer import targets
-
     _for_each(targets.deregister, target_groups, instance, alive)
 
 
 def allow(target_groups: Sequence[str], instance: str, alive: Callable[[], bool]) -> None:
     """Put an instance back into target groups; return when it is healthy. Raises TrafficError as block."""
-    from apps.sandbox.balancer import targets
-
     _for_each(targets.register, target_groups, instance, alive)
 
 
 def _for_each(
     call: Callable[[str, str], None], target_groups: Sequence[str], instance: str, alive: Callable[[], bool]
 ) -> None:
-    from apps.sandbox.balancer.targets import BalancerError
-
     for name in target_groups:
         problems: list[Exception] = []
 
