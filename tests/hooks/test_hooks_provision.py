@@ -1,6 +1,7 @@
 """scripts/provision-host on a folder: what it makes, and what it refuses."""
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -199,3 +200,34 @@ def test_the_tools_have_an_environment_of_their_own(tools_wheelhouse, tmp_path):
     done = run()
     assert (done.returncode, "give --wheelhouse FOLDER" in done.stderr) == (1, True)
     assert subprocess.run([python, "-I", "-c", "import boto3"], check=False).returncode == 0
+
+
+def test_a_bundle_carries_all_that_provisioning_needs(make_bundle, tmp_path):
+    """What the user data in docs/aws.md takes out of it."""
+    places = ["scripts/provision-host", "scripts/host_tools", "infra/systemd"]
+    assert f"tar -xf bundle.tar {' '.join(places)}" in (REPOSITORY / "docs/aws.md").read_text()
+    subprocess.run(["tar", "-xf", make_bundle("one").path, "-C", tmp_path, *places], check=True)
+    command = [tmp_path / places[0], "--root", tmp_path / "root", *NAMES, *TOOLS, "--python", sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "root/opt/lockkeeper/flight.py").is_file()
+    assert (tmp_path / "root/etc/systemd/system/lockkeeper-flight.service").is_file()
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd's own programs")
+def test_systemd_itself_accepts_the_units(root):
+    """As installed, with their drop-ins: whether they also run is for hosts with systemd to show."""
+    units = root / "etc/systemd/system"
+    for unit in units.glob("*.service"):
+        text = unit.read_text().replace("/opt/lockkeeper/venv/bin/python", sys.executable)
+        unit.write_text(re.sub(r"/srv/lockkeeper/releases/%i/.venv/bin/\w+", sys.executable, text))
+    names = ["lockkeeper.socket", "lockkeeper.service", "lockkeeper-flight.service"]
+    names += [f"{name}@{'0' * 64}.service" for name in ("lockkeeper", "lockkeeper-reconcile")]
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *names],
+        env={"PATH": os.environ["PATH"], "SYSTEMD_UNIT_PATH": f"{units}:"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert [line for line in done.stderr.splitlines() if "lockkeeper" in line] == []
