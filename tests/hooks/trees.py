@@ -63,7 +63,7 @@ def make_tiny_tree(root: Path, *, tale: str, at_import: str = "", in_prepare: st
     ):
         _copy(REPOSITORY / name, root / name)
     for name in ("backend", "apps"):
-        (root / name).mkdir()
+        (root / name).mkdir(parents=True)
         (root / name / "__init__.py").touch()
     (root / "pyproject.toml").write_text('[project]\nname = "tiny"\nversion = "1.0"\n')
     source = textwrap.dedent(WSGI).format(tale=tale, at_import=at_import)
@@ -89,9 +89,9 @@ def make_wheelhouse(folder: Path, requirements: list[str]) -> Path:
     return folder
 
 
-def bundle(tree: Path, wheelhouse: Path, output: Path) -> Bundle:
-    """Lock a tree to a wheelhouse and make its bundle."""
-    (tree / "requirements.txt").write_text(wheels.lock(list(wheelhouse.glob("*.whl"))))
+def bundle(tree: Path, wheelhouse: Path, output: Path, remark: str = "") -> Bundle:
+    """Lock a tree to a wheelhouse and make its bundle; with another remark it is another lock."""
+    (tree / "requirements.txt").write_text(f"# {remark}\n{wheels.lock(list(wheelhouse.glob('*.whl')))}")
     return make_bundle(root=tree, output=output, wheelhouse=wheelhouse, service="lockkeeper")
 
 

@@ -1,12 +1,14 @@
 """Move the service from one release to another with no request dropped, under the host's lock.
 
-The public socket belongs to systemd and outlives releases. The new one is started beside the old one, proves
-itself on a socket of its own, and only then the old one is told to finish.
+The public socket belongs to systemd and outlives releases. The new one is started beside the old one and
+proves itself on a socket of its own; only then it accepts at the front door (host_tools/front_door.py), and
+the old one is told to finish.
 """
 
 import contextlib
+import time
 
-from deploy import systemd
+from deploy import retention, systemd
 from deploy.errors import Failure, Interrupted
 from deploy.health import Door
 from deploy.host import Host
@@ -16,6 +18,9 @@ from deploy.steps import step
 from deploy.systemd import Units
 
 TIMES_IN_A_ROW = 5
+# A release that has never proved itself here must have lived for so long before anybody meets it: some answer
+# first and die a moment later. Most of it is its own start.
+STEADY_S = 2.0
 
 
 def swap_to(host: Host, digest: str) -> None:
@@ -45,6 +50,7 @@ def swap_to(host: Host, digest: str) -> None:
         raise Failure(f"{reason} {rest}", failure.cause) from None
     with step("point", f"Pointing at {digest[:12]}"):
         pointers.move_to(digest)
+        systemd.replace_workers(Units(digest).service)
     stop_others(digest)
     detail(f"{digest} serves")
 
@@ -52,6 +58,7 @@ def swap_to(host: Host, digest: str) -> None:
 def _start_and_prove(host: Host, digest: str) -> None:
     """Start a release and wait until it says on its private socket that it is this one and ready."""
     units = Units(digest)
+    began = time.monotonic()
     with step("start", f"Starting {digest[:12]} beside what serves"):
         try:
             systemd.start(units.service)
@@ -61,14 +68,22 @@ def _start_and_prove(host: Host, digest: str) -> None:
             _show_log(units.service)
             raise systemd.failure_of(units.service) from failure
 
+    process = systemd.main_pid(units.service)
+
     def ended() -> Failure | None:
-        return systemd.failure_of(units.service) if systemd.is_down(units.service) else None
+        if systemd.is_down(units.service) or systemd.main_pid(units.service) != process:
+            return systemd.failure_of(units.service)
+        return None
 
     door = Door(host.settings["PUBLIC_URL"], private=host.private_socket(digest))
     with step("prove", f"Asking {digest[:12]} on its private socket"):
         try:
             door.wait_for(digest, times=1, within_s=host.prove_s, give_up=ended)
             systemd.start(units.reconcile)
+            if not retention.has_proved(host, digest):
+                time.sleep(max(0.0, began + STEADY_S - time.monotonic()))
+                if failure := ended():
+                    raise failure
         except Failure:
             _show_log(units.service)
             raise
@@ -137,6 +152,7 @@ def _put_back(host: Host, pointers: Pointers, unproved: Unproved) -> str:
                 f"Release {unproved.current[:12]}, which was to be put back, fails too: {failure}"
             ) from None
         pointers.put_back(unproved)
+        systemd.replace_workers(Units(unproved.current).service)
     stop_others(unproved.current)
     return f"Release {unproved.current[:12]} serves again."
 

@@ -40,6 +40,11 @@ def start(unit: str) -> None:
     run(["systemctl", "start", unit], timeout_s=START_S)
 
 
+def replace_workers(unit: str) -> None:
+    """Have gunicorn fork new workers and let the old ones finish; with --preload HUP loads nothing."""
+    run(["systemctl", "kill", "--kill-whom=main", "--signal=HUP", unit], timeout_s=START_S)
+
+
 def stop(units: Sequence[str]) -> None:
     """Stop units and wait until they have; raise Failure when systemd cannot."""
     run(["systemctl", "stop", *units], timeout_s=STOP_S)
@@ -78,6 +83,11 @@ def is_down(unit: str) -> bool:
     """Whether a service that was started has ended since, also when systemd is about to try again."""
     state = properties(unit, "ActiveState", "SubState")
     return state.get("ActiveState") in {"failed", "inactive"} or state.get("SubState") == "auto-restart"
+
+
+def main_pid(unit: str) -> str:
+    """The main process of a service; "0" where there is none."""
+    return properties(unit, "MainPID").get("MainPID", "0")
 
 
 def log_tail(unit: str, lines: int = 25) -> list[str]:
