@@ -264,3 +264,137 @@ def test_registering_a_host_boots_what_is_enabled_there(sandbox, bucket):
     revision = fleet.upload(tar({"appspec.yml": HEADER}))
     assert fleet.wait(fleet.start(revision))["status"] == "Succeeded"
     assert (fleet.root() / "srv/lockkeeper").read_text() == "up\n"
+
+
+def own_config(codedeploy, kind, value, name=None):
+    name = name or f"config-{uuid.uuid4().hex[:8]}"
+    healthy = {"type": kind, "value": value}
+    return name, codedeploy.create_deployment_config(deploymentConfigName=name, minimumHealthyHosts=healthy)
+
+
+def test_a_configuration_is_made_described_and_deleted_unless_used(codedeploy, application):
+    name, made = own_config(codedeploy, "HOST_COUNT", 2)
+    described = codedeploy.get_deployment_config(deploymentConfigName=name)["deploymentConfigInfo"]
+    assert described["deploymentConfigId"] == made["deploymentConfigId"]
+    assert described["minimumHealthyHosts"] == {"type": "HOST_COUNT", "value": 2}
+    assert name in codedeploy.list_deployment_configs()["deploymentConfigsList"]
+    with pytest.raises(ClientError, match="DeploymentConfigAlreadyExistsException"):
+        own_config(codedeploy, "HOST_COUNT", 1, name)
+    where = {"applicationName": application, "deploymentGroupName": "group"}
+    codedeploy.create_deployment_group(**where, serviceRoleArn=ROLE, deploymentConfigName=name)
+    refused("DeploymentConfigInUseException", codedeploy.delete_deployment_config, deploymentConfigName=name)
+    codedeploy.delete_deployment_group(**where)
+    codedeploy.delete_deployment_config(deploymentConfigName=name)
+    refused(
+        "DeploymentConfigDoesNotExistException", codedeploy.get_deployment_config, deploymentConfigName=name
+    )
+
+
+def test_the_predefined_configurations_are_described_and_kept(codedeploy):
+    names = ["OneAtATime", "HalfAtATime", "AllAtOnce"]
+    listed = codedeploy.list_deployment_configs()["deploymentConfigsList"]
+    assert listed[:3] == [f"CodeDeployDefault.{name}" for name in names]
+    found = [
+        codedeploy.get_deployment_config(deploymentConfigName=name)["deploymentConfigInfo"]
+        for name in listed[:3]
+    ]
+    healthy = [each["minimumHealthyHosts"] for each in found]
+    assert healthy == [{"type": "FLEET_PERCENT", "value": value} for value in (99, 50, 0)]
+    refused("InvalidOperationException", codedeploy.delete_deployment_config, deploymentConfigName=listed[0])
+
+
+@pytest.mark.parametrize(
+    ("code", "params"),
+    [
+        ("InvalidDeploymentConfigNameException", {"deploymentConfigName": "CodeDeployDefault.Mine"}),
+        ("InvalidMinimumHealthyHostValueException", {"minimumHealthyHosts": {"type": "HOST_COUNT"}}),
+        (
+            "InvalidMinimumHealthyHostValueException",
+            {"minimumHealthyHosts": {"type": "FLEET_PERCENT", "value": 101}},
+        ),
+        ("ValidationException", {"minimumHealthyHosts": {"type": "MOST_CONCURRENCY", "value": 1}}),
+        ("UnsupportedOperationException", {"computePlatform": "Lambda"}),
+        ("UnsupportedOperationException", {"zonalConfig": {"monitorDurationInSeconds": 1}}),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused(codedeploy, code, params):
+    healthy = {"type": "HOST_COUNT", "value": 1}
+    asked = {"deploymentConfigName": "refused", "minimumHealthyHosts": healthy, **params}
+    refused(code, codedeploy.create_deployment_config, **asked)
+
+
+def test_a_groups_settings_are_described_and_changed_one_by_one(codedeploy, application, group):
+    settings = {
+        "ec2TagFilters": [{"Key": "a", "Type": "KEY_ONLY"}],
+        "loadBalancerInfo": {"targetGroupInfoList": [{"name": "web"}]},
+        "deploymentStyle": {"deploymentType": "IN_PLACE", "deploymentOption": "WITH_TRAFFIC_CONTROL"},
+        "autoRollbackConfiguration": {"enabled": True, "events": ["DEPLOYMENT_FAILURE"]},
+        "alarmConfiguration": {"enabled": True, "alarms": [{"name": "errors"}]},
+    }
+
+    def update(**params):
+        codedeploy.update_deployment_group(
+            applicationName=application, currentDeploymentGroupName="group", **params
+        )
+
+    def described():
+        return codedeploy.get_deployment_group(**group)["deploymentGroupInfo"]
+
+    update(**settings)
+    assert settings.items() <= described().items()
+    assert described()["serviceRoleArn"] == ROLE
+    tag_set = {"ec2TagSetList": [[{"Key": "b", "Value": "", "Type": "KEY_ONLY"}]]}
+    update(ec2TagSet=tag_set, autoRollbackConfiguration={"enabled": False})
+    now = described()
+    assert (now["ec2TagSet"], now["ec2TagFilters"]) == (tag_set, [])
+    assert now["autoRollbackConfiguration"] == {"enabled": False}
+    assert now["loadBalancerInfo"] == settings["loadBalancerInfo"]
+
+
+@pytest.mark.parametrize(
+    "info",
+    [None, {"targetGroupInfoList": []}, {"targetGroupInfoList": [{}]}],
+    ids=["none", "empty", "no name"],
+)
+def test_traffic_control_needs_a_target_group(codedeploy, application, info):
+    refused(
+        "InvalidLoadBalancerInfoException",
+        codedeploy.create_deployment_group,
+        applicationName=application,
+        deploymentGroupName="other",
+        serviceRoleArn=ROLE,
+        deploymentStyle={"deploymentType": "IN_PLACE", "deploymentOption": "WITH_TRAFFIC_CONTROL"},
+        **({"loadBalancerInfo": info} if info else {}),
+    )
+
+
+def test_revisions_are_listed_by_bucket_key_and_use(codedeploy, application, group):
+    made = {}
+    for name in ("one/a", "one/b", "two/a"):
+        bucket, _, key = name.partition("/")
+        location = {"bucket": bucket, "key": key, "bundleType": "tar"}
+        made[name] = {"revisionType": "S3", "s3Location": location}
+        codedeploy.register_application_revision(applicationName=application, revision=made[name])
+    deployment = codedeploy.create_deployment(revision=made["one/b"], **group)["deploymentId"]
+
+    def listed(**params):
+        found = codedeploy.list_application_revisions(applicationName=application, **params)["revisions"]
+        return [f"{each['s3Location']['bucket']}/{each['s3Location']['key']}" for each in found]
+
+    assert listed() == ["one/a", "one/b", "two/a"]
+    assert listed(sortBy="registerTime", sortOrder="descending")[0] == "two/a"
+    assert listed(sortBy="lastUsedTime", sortOrder="descending")[0] == "one/b"
+    assert listed(s3Bucket="one") == ["one/a", "one/b"]
+    assert listed(s3Bucket="one", s3KeyPrefix="a") == ["one/a"]
+    assert listed(deployed="include") == ["one/b"]
+    assert listed(deployed="exclude") == ["one/a", "two/a"]
+    list_revisions = codedeploy.list_application_revisions
+    refused("BucketNameFilterRequiredException", list_revisions, applicationName=application, s3KeyPrefix="a")
+    answer = codedeploy.batch_get_application_revisions(
+        applicationName=application, revisions=[made["one/b"], REVISION]
+    )
+    (found,) = answer["revisions"]
+    assert found["genericRevisionInfo"]["deploymentGroups"] == ["group"]
+    assert "1 of the revisions" in answer["errorMessage"]
+    info = codedeploy.get_deployment(deploymentId=deployment)["deploymentInfo"]
+    assert info["revision"] == made["one/b"]

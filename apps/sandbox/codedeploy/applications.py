@@ -117,11 +117,9 @@ class ApplicationOperations:
                 and (deployed == "ignore" or (known["revision"] in current) == (deployed == "include"))
             ]
         if sort := params.get("sortBy"):
-            # A revision that was never used comes first.
-            found.sort(
-                key=lambda known: known["info"].get(sort, _NEVER),
-                reverse=params.get("sortOrder") == "descending",
-            )
+            found.sort(key=lambda known: known["info"].get(sort, _NEVER))
+            if params.get("sortOrder") == "descending":
+                found.reverse()
         return {"revisions": [known["revision"] for known in found]}
 
 
