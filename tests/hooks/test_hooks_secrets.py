@@ -129,7 +129,7 @@ def test_secrets_are_nowhere_but_where_they_belong(tmp_path, embedded_aws, make_
                     again = deployment.run("AfterInstall")
                     output.append(again.output)
                     assert "STATIC_ROOT /" in again.output
-        wait_until(lambda: not list((machine.home / "state/outbox").iterdir()), seconds=60)
+        wait_until(lambda: not list((machine.home / "state/outbox").iterdir()), seconds=150)
         assert machine.serving() == good.digest
 
         assert argv.found == []

@@ -218,7 +218,7 @@ def test_hooks_have_their_records_uploaded_by_the_unit(tmp_path, embedded_aws, b
         environment.write_text(right)
         machine.up.power_off()
         machine.boot()
-        wait_until(lambda: outbox(machine.root) == [], seconds=60)
+        wait_until(lambda: outbox(machine.root) == [], seconds=150)
         assert {key.rpartition("/")[2] for key in stored(embedded_aws, bucket)} == {
             f"{event}.json"
             for event in ("BeforeInstall", "AfterInstall", "ApplicationStart", "ValidateService")

@@ -142,7 +142,8 @@ class Flight:
             output.detail("Flight records stay on this host: scripts/provision-host can have them uploaded.")
             return
         try:
-            run(["systemctl", "start", "--no-block", UNIT], timeout_s=10)
+            # Not `start`: that would be nothing to an uploader that has just looked for the last time.
+            run(["systemctl", "restart", "--no-block", UNIT], timeout_s=10)
         except (Failure, OSError) as problem:
             output.detail(f"The flight record is not uploaded now: {problem}")
 
