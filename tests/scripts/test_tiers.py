@@ -1,6 +1,8 @@
 """scripts/test and scripts/bench: what they select and what they refuse."""
 
+import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,18 +13,23 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False)
+
+
+def collected(tier: str) -> set[str]:
+    """The tests that a tier, or a path, chooses."""
+    done = run(ROOT / "scripts" / "test", tier, "--collect-only", "-q")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {line for line in done.stdout.splitlines() if "::" in line}
 
 
 def test_each_tier_is_its_own_and_together_they_are_all():
-    collected = {}
-    for tier in ("unit", "integration", "e2e", "all"):
-        done = run(ROOT / "scripts" / "test", tier, "--collect-only", "-q")
-        assert done.returncode == 0, done.stdout + done.stderr
-        collected[tier] = {line for line in done.stdout.splitlines() if "::" in line}
-    assert all(collected.values())
-    assert collected["unit"].isdisjoint(collected["integration"] | collected["e2e"])
-    assert collected["unit"] | collected["integration"] | collected["e2e"] == collected["all"]
+    with ThreadPoolExecutor(2) as pool:
+        tiers = list(pool.map(collected, ("unit", "integration", "e2e", "hosts", "tests")))
+    everything = tiers.pop()
+    assert all(tiers)
+    assert sum(len(tier) for tier in tiers) == len(everything)
+    assert set().union(*tiers) == everything
 
 
 def test_arguments_go_to_pytest_and_its_status_comes_back(tmp_path):
@@ -33,6 +40,31 @@ def test_arguments_go_to_pytest_and_its_status_comes_back(tmp_path):
     assert "4 passed" in done.stdout.splitlines()[-1]
     assert 'tests="4"' in xml.read_text()
     assert run(ROOT / "scripts" / "test", "all", "tests/no_such_file.py").returncode == 4
+
+
+def test_all_runs_one_tier_after_the_other_and_reports_each(tmp_path):
+    (tmp_path / "test_both.py").write_text(
+        "import pytest\n"
+        "def test_good(): pass\n"
+        "@pytest.mark.integration\n"
+        "def test_bad(): assert False\n"
+        "@pytest.mark.e2e\n"
+        "def test_good_again(): pass\n"
+    )
+    arguments = ["--rootdir", ROOT, "-c", ROOT / "pyproject.toml", "--junit-xml", tmp_path / "x.xml"]
+    done = run(ROOT / "scripts" / "test", "all", tmp_path / "test_both.py", *arguments)
+    assert done.returncode == 1, done.stdout + done.stderr
+    counts = {
+        path.stem: re.findall(r'(?:tests|failures)="(\d)"', path.read_text())
+        for path in tmp_path.glob("*.xml")
+    }
+    # Failures come before tests; nothing was chosen from the tier of real hosts.
+    assert counts == {
+        "x-unit": ["0", "1"],
+        "x-integration": ["1", "1"],
+        "x-e2e": ["0", "1"],
+        "x-hosts": ["0", "0"],
+    }
 
 
 def test_an_unknown_measurement_lists_the_known_ones():
