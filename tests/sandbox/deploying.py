@@ -79,7 +79,7 @@ class Gate:
 
     def wait(self, host=0):
         """Wait until the hook runs on a host."""
-        wait_until(lambda: self.started(host), 20)
+        wait_until(lambda: self.started(host), 60)
 
     def open(self):
         """Let it end on all hosts."""
@@ -157,7 +157,7 @@ class Fleet:
         answer = self.codedeploy.create_deployment(revision=revision, **(where | options))
         return answer["deploymentId"]
 
-    def wait(self, deployment, seconds=30):
+    def wait(self, deployment, seconds=60):
         """Return a deployment's description once it has ended."""
         deadline = time.monotonic() + seconds
         while True:

@@ -103,7 +103,7 @@ def show(host: Host, unit: str, key: str) -> str:
     return host.systemctl("show", "--value", "-p", key, unit).stdout.strip()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

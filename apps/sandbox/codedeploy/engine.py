@@ -53,8 +53,10 @@ class Engine:
     def close(self) -> None:
         """End running hooks and wait for their deployments."""
         self._closing.set()
-        for thread in self._threads:
-            thread.join()
+        # A deployment that ends may just have started its rollback.
+        while running := [each for each in self._threads if each.is_alive()]:
+            for thread in running:
+                thread.join()
 
     def _run(self, deployment: Deployment) -> None:
         for message in deployment.messages:
@@ -62,7 +64,8 @@ class Engine:
         try:
             with self._state.lock:
                 deployment.status, deployment.started = "InProgress", now()
-            shut_down(forget_stopped(self._state))
+                stopped = forget_stopped(self._state)
+            shut_down(stopped)
             error = self._deploy(deployment)
         except Exception:
             log.exception("deployment %s broke", deployment.id)

@@ -42,7 +42,10 @@ def new_targets(instances: Iterable[Instance], group: Group) -> dict[str, Target
 
 
 def forget_stopped(state: State) -> list[Instance]:
-    """Take out the EC2 instances that no longer run, and return them: their hosts are to be shut down."""
+    """Take out the EC2 instances that no longer run, and return them: their hosts are to be shut down.
+
+    Hold the state's lock.
+    """
     running = running_ec2_instances(state.runtime)
     return [state.ec2_instances.pop(name) for name in [*state.ec2_instances] if name not in running]
 
