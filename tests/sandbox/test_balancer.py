@@ -17,6 +17,9 @@ from apps.sandbox.balancer.config import Address, Check, Configuration, Group, L
 from apps.sandbox.balancer.errors import BalancerError, TargetUnhealthy, UnknownTargetGroup
 from apps.sandbox.demo.services import free_port
 
+# Not of the unit tier, which every build runs: threads and sockets by the hundred take their time.
+pytestmark = pytest.mark.integration
+
 WITHIN = 30.0  # seconds for anything that happens soon
 QUICK = Check(interval=0.05, timeout=WITHIN, healthy=2, unhealthy=2)
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,9 +18,11 @@ import pytest
 from rich.console import Console
 
 from apps.sandbox.demo.__main__ import SIGNALS, stop_on_signals
+from apps.sandbox.demo.cloud import Rollout
 from apps.sandbox.demo.console import Progress
 from apps.sandbox.demo.control import Control
 from apps.sandbox.demo.errors import DemoError, Stopped
+from apps.sandbox.demo.hosts import host_folder
 from apps.sandbox.demo.probe import Probe, digest_in
 from apps.sandbox.demo.scenario import MISSING_MODULE, RED_NAME, SCENARIOS, break_import
 from apps.sandbox.demo.services import Service, fetch, free_port, run
@@ -103,6 +106,33 @@ class TestSlot:
         with pytest.raises(DemoError, match="clone into a folder whose path has only letters"):
             take_slot(tmp_path / "my clone" / "demo")
         assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("rollout", "said"),
+    [
+        (Rollout("d-1"), "d-1"),
+        (Rollout("d-1", hosts=1, at="staging-1 Install"), "staging-1 Install"),
+        (
+            Rollout("d-1", hosts=2, done=1, at="i-2 BlockTraffic"),
+            "i-2 BlockTraffic, 1 of 2 hosts done",
+        ),
+        (Rollout("d-1", hosts=2, done=2), "d-1, 2 of 2 hosts done"),
+    ],
+)
+def test_a_deployment_says_which_host_is_at_what(rollout, said):
+    assert str(rollout) == said
+
+
+def test_instances_find_the_environments_of_earlier_ones(tmp_path):
+    for name in ("i-1", "i-2"):
+        (tmp_path / name / "root/srv/lockkeeper/venvs/key").mkdir(parents=True)
+    for name in ("i-3", "i-4", "i-5"):
+        (host_folder(tmp_path, name) / "etc").mkdir()  # as provisioning does
+    (host_folder(tmp_path, "staging-1") / "etc").mkdir()
+    kept = sorted(path.parts[-6] for path in tmp_path.rglob("key"))
+    assert names(tmp_path) == ["i-3", "i-4", "i-5", "staging-1"]
+    assert kept == ["i-3", "i-4"]
 
 
 def test_a_password_is_shown_once(tmp_path):
@@ -245,11 +275,18 @@ def front_door():
     server.server_close()
 
 
+def wait_for_requests(probe, number):
+    deadline = time.monotonic() + 30
+    while probe.tally.requests < number:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 class TestProbe:
     def ask(self, server, mood):
         server.mood = mood
         with Probe(f"http://127.0.0.1:{server.server_address[1]}", pause=0.001) as probe:
-            threading.Event().wait(0.1)
+            wait_for_requests(probe, 5)
         return probe.tally
 
     def test_it_counts_what_answers(self, front_door):
@@ -264,9 +301,20 @@ class TestProbe:
         tally = self.ask(front_door, mood)
         assert len(tally.failures) == tally.requests > 0
 
+    def test_it_can_wait_to_be_told(self, front_door):
+        with Probe(f"http://127.0.0.1:{front_door.server_address[1]}", pause=0.001, later=True) as probe:
+            threading.Event().wait(0.05)
+            assert probe.tally.requests == 0
+            probe.begin()
+            probe.begin()
+            wait_for_requests(probe, 5)
+        with Probe("http://127.0.0.1:1", later=True) as never:
+            pass
+        assert str(never.tally) == "0 requests were answered and 0 failed, the longest took 0 ms"
+
     def test_nobody_there_is_a_failure(self):
         with Probe(f"http://127.0.0.1:{free_port()}", pause=0.001) as probe:
-            threading.Event().wait(0.1)
+            wait_for_requests(probe, 5)
         assert "refused" in probe.tally.failures[0]
 
     def test_an_answer_without_a_digest_is_none(self):

@@ -8,10 +8,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from .cloud import ENVIRONMENTS
 from .console import Progress
 from .errors import DemoError, Stopped
 from .register import PEOPLE
@@ -39,7 +40,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         action="append",
         default=[],
         choices=sorted(SCENARIOS),
-        help="a commit that goes wrong on purpose, after the good one; may be given more than once",
+        help="a commit after the first: upgrade replaces it in production under requests, the others go "
+        "wrong on purpose; may be given more than once",
     )
     return parser.parse_args(arguments)
 
@@ -114,7 +116,10 @@ def perform(demo: Demo, options: argparse.Namespace) -> None:
         demo.set_up()
         story = Story(demo, repository, options.approve)
         release = story.good()
-        outcomes = {}
+        outcomes: dict[str, Any] = {}
+        if "upgrade" in options.scenario:
+            release = story.upgrade(release)
+            outcomes["upgrade"] = story.rolled[-1].saved()
         if "red-test" in options.scenario:
             outcomes["red-test"] = story.red_test()
         if "bad-release" in options.scenario:
@@ -122,24 +127,33 @@ def perform(demo: Demo, options: argparse.Namespace) -> None:
     progress.save(
         demo.slot.folder / "result.json",
         release={"commit": release.commit, "version": release.version, "digest": release.digest},
-        hosts={host.name: host.url for host in demo.hosts.values()},
+        hosts={host.name: host.url for host in demo.hosts},
+        front_doors=demo.front_doors,
+        rolling=[tally.saved() for tally in story.rolled],
         scenarios=outcomes,
     )
-    show(demo, release)
+    show(demo, story, release)
     if not options.exit:
         stay(demo)
 
 
-def show(demo: Demo, release: Release) -> None:
+def show(demo: Demo, story: Story, release: Release) -> None:
     """Say where everything is."""
     say, control = demo.progress.say, demo.control
     say()
     say(
-        f"{release.version} serves in {' and '.join(demo.hosts)}; its digest is {release.digest}.",
+        f"{release.version} serves in {' and '.join(ENVIRONMENTS)}; its digest is {release.digest}.",
         "bold green",
     )
-    for host in demo.hosts.values():
-        say(f"  {host.environment:<11} {host.url}/version")
+    for environment, url in demo.front_doors.items():
+        hosts = [host for host in demo.hosts if host.environment == environment]
+        balancer = f"  load balancer of {len(hosts)} hosts" if len(hosts) > 1 else ""
+        say(f"  {environment:<11} {url}/version{balancer}")
+        if balancer:
+            for host in hosts:
+                say(f"              {host.url}/version  {host.name}")
+    for tally in story.rolled:
+        say(f"Rolling deployment to production, host by host: {tally}.")
     say("Lockkeeper", "bold")
     say(f"  admin       {control.url}/admin/")
     say(f"  API         {control.url}/api/docs/")

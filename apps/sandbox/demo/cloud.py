@@ -12,6 +12,21 @@ SERVICE = "lockkeeper"
 BUCKET = "lockkeeper-demo"
 SOURCE_KEY = f"source/{SERVICE}.zip"
 ENVIRONMENTS = ("staging", "production")
+UNTOUCHED = ("Pending", "Skipped")
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """How far a deployment is: of so many hosts so many are done, and one is `at` an event."""
+
+    deployment_id: str
+    hosts: int = 0
+    done: int = 0
+    at: str = ""
+
+    def __str__(self) -> str:
+        count = f"{self.done} of {self.hosts} hosts done" if self.hosts > 1 else ""
+        return ", ".join(part for part in (self.at or self.deployment_id, count) if part)
 
 
 @dataclass
@@ -33,7 +48,7 @@ class Cloud:
         return self._runtime.client(service)
 
     def set_up(self, cache: Path) -> None:
-        """Make the bucket, the CodeBuild project with its report group, and CodeDeploy's groups."""
+        """Make the bucket, the CodeBuild project with its report group, and CodeDeploy's application."""
         s3, codebuild, codedeploy = (self.client(name) for name in ("s3", "codebuild", "codedeploy"))
         s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
         s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
@@ -59,24 +74,25 @@ class Cloud:
             serviceRole=f"arn:aws:iam::{ACCOUNT_ID}:role/lockkeeper-build",
         )
         codedeploy.create_application(applicationName=SERVICE, computePlatform="Server")
-        for environment in ENVIRONMENTS:
-            codedeploy.create_deployment_group(
-                applicationName=SERVICE,
-                deploymentGroupName=environment,
-                deploymentConfigName="CodeDeployDefault.OneAtATime",
-                serviceRoleArn=f"arn:aws:iam::{ACCOUNT_ID}:role/lockkeeper-deploy",
-                onPremisesInstanceTagFilters=[
-                    {"Key": "environment", "Value": environment, "Type": "KEY_AND_VALUE"}
-                ],
-            )
 
-    def add_host(self, name: str, environment: str) -> None:
-        """Make a host known to CodeDeploy, which then delivers to it."""
+    def add_group(self, environment: str, **settings: Any) -> None:
+        """Make an environment's deployment group; the settings say which hosts belong to it."""
+        self.client("codedeploy").create_deployment_group(
+            applicationName=SERVICE,
+            deploymentGroupName=environment,
+            deploymentConfigName="CodeDeployDefault.OneAtATime",
+            serviceRoleArn=f"arn:aws:iam::{ACCOUNT_ID}:role/lockkeeper-deploy",
+            **settings,
+        )
+
+    def add_staging(self, name: str) -> None:
+        """Make a host of our own known to CodeDeploy, which then delivers to it; no load balancer."""
         codedeploy = self.client("codedeploy")
+        self.add_group("staging", onPremisesInstanceTagFilters=[tagged("staging")])
         arn = f"arn:aws:iam::{ACCOUNT_ID}:user/{name}"
         codedeploy.register_on_premises_instance(instanceName=name, iamUserArn=arn)
         codedeploy.add_tags_to_on_premises_instances(
-            instanceNames=[name], tags=[{"Key": "environment", "Value": environment}]
+            instanceNames=[name], tags=[{"Key": "environment", "Value": "staging"}]
         )
 
     def start_build(self, archive: Path) -> str:
@@ -103,15 +119,25 @@ class Cloud:
         )
         return str(listed["deployments"][0]) if listed["deployments"] else ""
 
-    def deployment_progress(self, deployment_id: str) -> str:
-        """Return which lifecycle event a deployment is at, in a few words."""
+    def deployment_progress(self, deployment_id: str) -> Rollout:
+        """Return how far a deployment is."""
         codedeploy = self.client("codedeploy")
-        targets = codedeploy.list_deployment_targets(deploymentId=deployment_id)["targetIds"]
-        if not targets:
-            return deployment_id
-        described = codedeploy.batch_get_deployment_targets(deploymentId=deployment_id, targetIds=targets)
-        for target in described["deploymentTargets"]:
-            for event in target["instanceTarget"]["lifecycleEvents"]:
-                if event["status"] in ("InProgress", "Failed"):
-                    return f"{deployment_id}: {event['lifecycleEventName']} {event['status']}"
-        return deployment_id
+        ids = codedeploy.list_deployment_targets(deploymentId=deployment_id)["targetIds"]
+        if not ids:
+            return Rollout(deployment_id)
+        described = codedeploy.batch_get_deployment_targets(deploymentId=deployment_id, targetIds=ids)
+        targets = [each["instanceTarget"] for each in described["deploymentTargets"]]
+        at = ""
+        for target in targets:
+            if target["status"] in ("InProgress", "Failed"):
+                begun = [event for event in target["lifecycleEvents"] if event["status"] not in UNTOUCHED]
+                event = f" {begun[-1]['lifecycleEventName']}" if begun else ""
+                failed = " Failed" if target["status"] == "Failed" else ""
+                at = f"{target['targetId']}{event}{failed}"
+        done = sum(target["status"] == "Succeeded" for target in targets)
+        return Rollout(deployment_id, len(targets), done, at)
+
+
+def tagged(environment: str) -> dict[str, str]:
+    """The tag filter that finds an environment's hosts."""
+    return {"Key": "environment", "Value": environment, "Type": "KEY_AND_VALUE"}

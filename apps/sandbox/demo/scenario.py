@@ -1,4 +1,4 @@
-"""Commits that go wrong on purpose, made in a clone."""
+"""More commits, made in a clone: one that is good, and two that go wrong on purpose."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 from .errors import DemoError
 from .source import Repository
 
+NOTE = "SECOND.md"
 RED_TEST = "tests/test_red.py"
 RED_NAME = "test_water_runs_uphill"
 BROKEN = "backend/wsgi.py"
@@ -48,7 +49,13 @@ def break_import(root: Path) -> None:
     path.write_text("".join(lines))
 
 
+def add_note(root: Path) -> None:
+    """Add a file that changes nothing."""
+    (root / NOTE).write_text("Made by scripts/demo --scenario upgrade.\n")
+
+
 SCENARIOS = {
+    "upgrade": Scenario("upgrade", "Say that this is the second", add_note),
     "red-test": Scenario("red-test", "Let water run uphill", add_red_test),
     "bad-release": Scenario("bad-release", "Import what nobody wrote", break_import),
 }

@@ -17,17 +17,19 @@ from botocore.exceptions import BotoCoreError, ClientError
 from apps.sandbox import postgres
 from apps.sandbox.postgres import PostgresError
 
-from .cloud import ENVIRONMENTS, SERVICE, Cloud
+from .cloud import ENVIRONMENTS, SERVICE, Cloud, Rollout
 from .console import Progress, Stage
 from .control import LOOK_SECONDS, ClientRun, Control, make_control, plain_environment
 from .errors import DemoError
-from .hosts import DemoHost, provision
-from .services import Service, run
+from .hosts import DemoHost, provision, version
+from .production import open_front_door, put_configuration, run_instances
+from .services import Service, free_port, run
 from .slot import Slot
 from .source import Repository
 
 START_TIMEOUT = 60.0  # seconds
 APPROVER = "approver"
+PRODUCTION_HOSTS = 2
 
 
 def cache_folder(root: Path) -> Path:
@@ -68,7 +70,8 @@ class Demo:
     progress: Progress
     stack: contextlib.ExitStack
     services: list[Service] = field(default_factory=list)
-    hosts: dict[str, DemoHost] = field(default_factory=dict)
+    hosts: list[DemoHost] = field(default_factory=list)
+    front_doors: dict[str, str] = field(default_factory=dict)  # each environment's address
     seen: dict[str, str] = field(default_factory=dict)  # each environment's newest deployment, when last told
     cloud: Cloud = field(init=False)
     control: Control = field(init=False)
@@ -118,18 +121,50 @@ class Demo:
                 self.own(service)
             stage.note = self.control.url
         with self.progress.stage("hosts", "Provision the hosts") as stage:
-            for environment in ENVIRONMENTS:
-                host = provision(
-                    root=self.root,
-                    state=self.slot.state,
-                    logs=self.slot.logs,
-                    environment=environment,
-                    database_url=databases[environment],
-                    aws=self.cloud.environment,
-                )
-                self.cloud.add_host(host.name, environment)
-                self.hosts[environment] = host
-            stage.note = ", ".join(f"{host.name} {host.url}" for host in self.hosts.values())
+            self._set_up_staging(databases["staging"])
+            self._set_up_production(databases["production"])
+            stage.note = ", ".join(f"{name} {url}" for name, url in self.front_doors.items())
+
+    def _set_up_staging(self, database_url: str) -> None:
+        """One host of our own, with everything in its own file."""
+        host = self._provision("staging-1", "staging", free_port(), self._secrets(database_url))
+        self.cloud.add_staging(host.name)
+        self.front_doors["staging"] = host.url
+
+    def _set_up_production(self, database_url: str) -> None:
+        """Instances behind a load balancer, with the secrets in SSM."""
+        ports = {name: free_port() for name in run_instances(self.cloud, PRODUCTION_HOSTS)}
+        url = self.front_doors["production"] = open_front_door(self.cloud, ports)
+        place = put_configuration(self.cloud, self._secrets(database_url))
+        for name, port in ports.items():
+            self._provision(name, "production", port, {"CSRF_TRUSTED_ORIGINS": url}, place)
+
+    @staticmethod
+    def _secrets(database_url: str) -> dict[str, str]:
+        return {"DATABASE_URL": database_url, "SECRET_KEY": secrets.token_urlsafe(48)}
+
+    def _provision(
+        self, name: str, environment: str, port: int, own: dict[str, str], configuration: str = ""
+    ) -> DemoHost:
+        settings = {
+            "ALLOWED_HOSTS": "127.0.0.1,localhost",
+            "CSRF_TRUSTED_ORIGINS": f"http://127.0.0.1:{port}",
+            "SECURE_COOKIES": "false",
+            **self.cloud.environment,
+            **own,
+        }
+        host = provision(
+            root=self.root,
+            state=self.slot.state,
+            logs=self.slot.logs,
+            name=name,
+            environment=environment,
+            port=port,
+            settings=settings,
+            configuration=configuration,
+        )
+        self.hosts.append(host)
+        return host
 
     def _databases(self, stack: contextlib.ExitStack) -> dict[str, str]:
         """Make a database for the control plane and for each environment; return their URLs."""
@@ -196,23 +231,43 @@ class Demo:
             stage.note = f"promotion {promotion['id']} {promotion['status']}"
         return promotion
 
-    def wait(self, promotion: dict[str, Any], release: Release, name: str) -> None:
-        """Stay with a promotion that waits for a person until it has arrived, however long that takes."""
+    def wait(
+        self,
+        promotion: dict[str, Any],
+        release: Release,
+        name: str,
+        watch: Callable[[Rollout], None] = lambda _: None,
+    ) -> None:
+        """Stay with a promotion that waits for a person until it has arrived, however long that takes.
+
+        `watch` is told how far its deployment is.
+        """
         environment = promotion["environment"]
         title = f"Deploy {release.commit[:12]} to {environment}"
         with self.progress.stage(f"{name}-{environment}-deploy", title) as stage:
             arguments = ["--promotion", str(promotion["id"]), "--through", "human", "--timeout", "604800"]
             client = self.control.client(f"{name}-{environment}", "wait", *arguments)
-            self._finish(stage, client, environment, 0)
+            self._finish(stage, client, environment, 0, watch)
             stage.note = f"promotion {promotion['id']} succeeded"
 
-    def _finish(self, stage: Stage, client: ClientRun, environment: str, expected: int) -> str:
+    def _finish(
+        self,
+        stage: Stage,
+        client: ClientRun,
+        environment: str,
+        expected: int,
+        watch: Callable[[Rollout], None] = lambda _: None,
+    ) -> str:
         before = self.seen.get(environment, "")
 
         def note() -> str:
             # Once the gate has opened, what happens is CodeDeploy's to tell.
             newest = self.cloud.newest_deployment(environment)
-            return client.last if newest == before else self.cloud.deployment_progress(newest)
+            if newest == before:
+                return client.last
+            rollout = self.cloud.deployment_progress(newest)
+            watch(rollout)
+            return f"{environment}: {rollout}"
 
         code, output = client.finish(self._looking(stage, note))
         self.seen[environment] = self.cloud.newest_deployment(environment)
@@ -228,12 +283,12 @@ class Demo:
             run("the approval", command, cwd=self.root, environment={}, log=self.slot.logs / "approval.log")
 
     def verify(self, release: Release, environment: str) -> None:
-        """See that a host serves a release."""
-        host = self.hosts[environment]
-        told = host.version()
+        """See that every host of an environment, and its front door, serves a release."""
+        urls = [host.url for host in self.hosts if host.environment == environment]
         wanted = {"digest": release.digest, "version": release.version, "commit": release.commit}
-        if told != wanted:
-            raise DemoError(f"{host.url}/version says {told} and not {wanted}")
+        for url in {*urls, self.front_doors[environment]}:
+            if (told := version(url)) != wanted:
+                raise DemoError(f"{url}/version says {told} and not {wanted}")
 
     def _looking(self, stage: Stage, note: Callable[[], str]) -> Callable[[], None]:
         def look() -> None:

@@ -1,10 +1,11 @@
-"""What the demo shows: a commit that arrives, and two that do not."""
+"""What the demo shows: a commit that arrives, one that replaces it, and two that do not."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from .cloud import Rollout
 from .errors import DemoError
-from .probe import Probe
+from .probe import Probe, Tally
 from .scenario import RED_NAME, SCENARIOS
 from .source import Repository
 from .steps import APPROVER, Demo, Release
@@ -19,21 +20,56 @@ class Story:
     demo: Demo
     repository: Repository
     approve: bool
+    rolled: list[Tally] = field(default_factory=list)  # of each rolling deployment
 
     def good(self) -> Release:
         """Bring HEAD to staging by the gate alone, and to production after an approval."""
-        demo = self.demo
-        release = demo.build(self.repository, "head")
-        demo.promote(release, "staging", "head")
-        demo.verify(release, "staging")
-        promotion = demo.promote(release, "production", "head", expected=HUMAN)
-        if self.approve:
-            demo.approve(promotion)
-        else:
-            self._ask(promotion)
-        demo.wait(promotion, release, "head")
-        demo.verify(release, "production")
+        release = self.demo.build(self.repository, "head")
+        self._to_staging(release, "head")
+        # Until the first host serves there is nothing to ask.
+        self._to_production(release, "head", self._probe(later=True))
         return release
+
+    def upgrade(self, serving: Release) -> Release:
+        """Bring a second commit to production, host by host, while requests come."""
+        clone = SCENARIOS["upgrade"].make(self.repository, self.demo.slot.folder / "clones")
+        release = self.demo.build(clone, "upgrade")
+        self._to_staging(release, "upgrade")
+        tally = self._to_production(release, "upgrade", self._probe())
+        if tally.digests != {serving.digest, release.digest}:
+            raise DemoError(f"not the two releases but {sorted(tally.digests)} answered in production")
+        return release
+
+    def _probe(self, *, later: bool = False) -> Probe:
+        """Ask production at its one address, gently: deployments share this machine with it."""
+        return Probe(self.demo.front_doors["production"], threads=2, pause=0.05, later=later)
+
+    def _to_staging(self, release: Release, name: str) -> None:
+        self.demo.promote(release, "staging", name)
+        self.demo.verify(release, "staging")
+
+    def _to_production(self, release: Release, name: str, probe: Probe) -> Tally:
+        demo = self.demo
+
+        def watch(rollout: Rollout) -> None:
+            if rollout.done:
+                probe.begin()
+
+        with probe:
+            promotion = demo.promote(release, "production", name, expected=HUMAN)
+            if self.approve:
+                demo.approve(promotion)
+            else:
+                self._ask(promotion)
+            demo.wait(promotion, release, name, watch)
+            demo.verify(release, "production")
+        if probe.tally.failures:
+            raise DemoError(
+                f"{len(probe.tally.failures)} of {probe.tally.requests} requests failed during the rolling "
+                f"deployment: {probe.tally.failures[0]}"
+            )
+        self.rolled.append(probe.tally)
+        return probe.tally
 
     def _ask(self, promotion: dict[str, Any]) -> None:
         control, say = self.demo.control, self.demo.progress.say
@@ -62,10 +98,9 @@ class Story:
     def bad_release(self, serving: Release) -> dict[str, Any]:
         """Show that a release that cannot import fails in ApplicationStart, while the old one answers."""
         demo = self.demo
-        host = demo.hosts["staging"]
         clone = SCENARIOS["bad-release"].make(self.repository, demo.slot.folder / "clones")
         release = demo.build(clone, "bad-release")
-        with Probe(host.url) as probe:
+        with Probe(demo.front_doors["staging"]) as probe:
             promotion = demo.promote(release, "staging", "bad-release", expected=FAILED)
         tally = probe.tally
         if promotion["status"] != "failed" or "ApplicationStart" not in promotion["reason"]:
@@ -84,8 +119,6 @@ class Story:
             )
         demo.verify(serving, "staging")
         demo.progress.say(
-            f"bad-release: {promotion['reason']} Meanwhile {serving.version} answered "
-            f"{tally.requests} requests, 0 failed, the longest took {tally.longest * 1000:.0f} ms.",
-            "green",
+            f"bad-release: {promotion['reason']} Meanwhile {serving.version} served: {tally}.", "green"
         )
-        return {"requests": tally.requests, "failed": 0, "longest_ms": round(tally.longest * 1000, 1)}
+        return tally.saved()
