@@ -16,6 +16,14 @@ SECRET_ACCESS_KEY = "sandbox"  # noqa: S105 (not a secret: any value is accepted
 
 
 @dataclass(frozen=True)
+class BuildLimits:
+    """How builds share the machine."""
+
+    at_once: int = 0  # further ones are QUEUED; 0 is no limit
+    minute: float = 60.0  # the seconds of a minute of timeoutInMinutes and queuedTimeoutInMinutes
+
+
+@dataclass(frozen=True)
 class Runtime:
     """One sandbox: `state_dir` holds builds/, hosts/ and logs/; `endpoint` is its http:// address."""
 
@@ -23,6 +31,7 @@ class Runtime:
     endpoint: str
     account_id: str = ACCOUNT_ID
     region: str = REGION
+    builds: BuildLimits = BuildLimits()
 
     def arn(self, service: str, resource: str) -> str:
         """Return the ARN of a resource of this account, such as arn("codebuild", "project/web")."""

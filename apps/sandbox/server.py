@@ -30,7 +30,7 @@ from apps.sandbox.balancer.targets import process as balancing
 from apps.sandbox.codebuild.service import CodeBuild
 from apps.sandbox.codedeploy.service import CodeDeploy
 from apps.sandbox.protocol import AwsError, JsonService, error_body, json_response
-from apps.sandbox.runtime import Runtime
+from apps.sandbox.runtime import BuildLimits, Runtime
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -173,9 +173,9 @@ class SandboxApp:
                 log.exception("%s did not close cleanly", type(service).__name__)
 
 
-def create_app(state_dir: Path, endpoint: str) -> SandboxApp:
+def create_app(state_dir: Path, endpoint: str, builds: BuildLimits) -> SandboxApp:
     """Mount our services and moto's. `endpoint` is the address under which the caller will serve the app."""
-    runtime = Runtime(state_dir=state_dir, endpoint=endpoint)
+    runtime = Runtime(state_dir=state_dir, endpoint=endpoint, builds=builds)
     balancing.open(runtime)
     services = {}
     closers = []
@@ -254,11 +254,17 @@ class Channel(HTTPChannel):
 class Server:
     """A sandbox on a socket: serving from `run()` until a signal or `stop()`."""
 
-    def __init__(self, state_dir: Path, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        builds: BuildLimits = BuildLimits(),  # noqa: B008 (frozen)
+    ) -> None:
         self.state_dir, self.lock = prepare_state_dir(state_dir)
         self.socket = listen(host, port)
         self.endpoint = f"http://{host}:{self.socket.getsockname()[1]}"
-        self.app = create_app(self.state_dir, self.endpoint)
+        self.app = create_app(self.state_dir, self.endpoint, builds)
         server = waitress.server.create_server(
             self.app,
             sockets=[self.socket],

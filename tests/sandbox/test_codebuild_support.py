@@ -19,6 +19,7 @@ def build(commands):
         build("      - a\nenv: {secrets-manager: {TOKEN: web}}"),
         build("      - a\n    steps: []"),
         build("      - a\nartifacts: {files: a, s3-prefix: x}"),
+        build("      - a\ncache: {paths: [a], key: b}"),
         "version: 0.2\nbatch: {fast-fail: true}",
     ],
 )

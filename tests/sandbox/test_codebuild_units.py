@@ -1,6 +1,8 @@
 """Parts of the embedded CodeBuild that need no server."""
 
+import io
 import os
+import tarfile
 import threading
 import time
 import zipfile
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.specs.buildspec import FileSet
+from apps.sandbox.codebuild.cache import restore
 from apps.sandbox.codebuild.environment import base_environment, build_path
 from apps.sandbox.codebuild.files import open_regular, select_files
 from apps.sandbox.codebuild.paging import page
@@ -16,6 +18,7 @@ from apps.sandbox.codebuild.shell import BuildShell, Interrupted
 from apps.sandbox.codebuild.source import unpack
 from apps.sandbox.processes import descendants
 from apps.sandbox.protocol import AwsError
+from apps.specs.buildspec import FileSet
 
 
 @pytest.fixture
@@ -180,3 +183,54 @@ def test_pages_have_tokens_that_cannot_be_made_up():
     for bad in ("x", "-", "ÿ"):
         with pytest.raises(AwsError, match="Invalid next token"):
             page(items, bad)
+
+
+class Archive:
+    """A store of a cache that holds this archive."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def fetch(self, archive):
+        archive.write_bytes(self.path.read_bytes())
+        return True
+
+
+def test_a_cache_is_restored_into_the_source_folder_and_nowhere_else(tmp_path):
+    source, outside = tmp_path / "src", tmp_path / "outside"
+    for folder in (source, outside, tmp_path / "scratch"):
+        folder.mkdir()
+    (source / "door").symlink_to(outside)
+    (source / "own").write_text("the source's")
+    with tarfile.open(tmp_path / "cache.tar", "w") as tar:
+        for name, link in (
+            ("deep/file", ""),
+            ("own", ""),
+            ("../up", ""),
+            ("/tmp/absolute-of-a-cache", ""),
+            ("door/file", ""),
+            ("window", str(outside)),
+            ("window/file", ""),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = (tarfile.SYMTYPE, link) if link else (tarfile.REGTYPE, "")
+            info.size = 0 if link else 1
+            tar.addfile(info, io.BytesIO(b"x"))
+    log = []
+    restore(Archive(tmp_path / "cache.tar"), source, tmp_path / "scratch", log.append)
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
+        "cache.tar",
+        "outside",
+        "scratch",
+        "src",
+        "src/deep",
+        "src/deep/file",
+        "src/door",
+        "src/own",
+        "src/window",
+        "src/window/file",
+    ]
+    assert (source / "own").read_text() == "the source's"
+    assert not (source / "window").is_symlink()  # files come first, links never over them
+    assert not Path("/tmp/absolute-of-a-cache").exists()
+    assert log == ["Restored 2 files from the cache"]

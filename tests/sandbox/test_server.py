@@ -78,7 +78,8 @@ def test_the_other_services_of_moto_answer(sandbox):
         ("ssm", "list_nodes", {}, "NotImplemented"),
         ("sts", "get_delegated_access_token", {"TradeInToken": "x"}, "NotImplemented"),
         ("s3", "get_object", {"Bucket": "nobody-has-this", "Key": "x"}, "NoSuchBucket"),
-        ("codebuild", "start_build_batch", {"projectName": "x"}, "UnsupportedOperationException"),
+        ("codebuild", "create_webhook", {"projectName": "xy"}, "UnsupportedOperationException"),
+        ("codebuild", "start_build_batch", {"projectName": "x"}, "InvalidInputException"),
     ],
 )
 def test_what_is_not_there_is_a_typed_error(sandbox, service, operation, params, code):

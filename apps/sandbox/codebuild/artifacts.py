@@ -46,6 +46,8 @@ def upload_artifacts(
         told["sha256sum"] = hashlib.file_digest(stream, "sha256").hexdigest()
     with archive.open("rb") as stream:
         told["md5sum"] = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    s3.upload_file(str(archive), bucket, key)
+    # upload_file would hide what S3 says in an exception of its own.
+    with archive.open("rb") as stream:
+        s3.upload_fileobj(stream, bucket, key)
     archive.unlink()
     return told

@@ -53,6 +53,7 @@ class Build:
     status: str = "IN_PROGRESS"
     end: datetime | None = None
     artifacts: dict[str, Any] = field(default_factory=dict)
+    secondary_artifacts: list[dict[str, Any]] = field(default_factory=list)
     exported: dict[str, str] = field(default_factory=dict)
     report_arns: list[str] = field(default_factory=list)
     log_location: dict[str, str] = field(default_factory=dict)
@@ -95,10 +96,10 @@ class Build:
             "projectName": self.project_name,
             "phases": [phase.describe() for phase in phases],
             "source": settings["source"],
-            "secondarySources": [],
-            "secondarySourceVersions": [],
+            "secondarySources": settings.get("secondarySources", []),
+            "secondarySourceVersions": settings.get("secondarySourceVersions", []),
             "artifacts": self.artifacts or {"location": ""},
-            "secondaryArtifacts": [],
+            "secondaryArtifacts": list(self.secondary_artifacts),
             "cache": settings["cache"],
             "environment": settings["environment"],
             "serviceRole": settings["serviceRole"],

@@ -33,8 +33,8 @@ def select_files(root: Path, wanted: FileSet, log: Callable[[str], None]) -> lis
     patterns = []
     for pattern in wanted.files:
         log(f"Expanding {pattern}")
-        patterns.append(_pattern(pattern, base))
-    excluded = [_pattern(pattern, base) for pattern in wanted.exclude]
+        patterns.append(pattern_of(pattern, base))
+    excluded = [pattern_of(pattern, base) for pattern in wanted.exclude]
     found = {}
     for folder, folders, names in os.walk(base):
         folders.sort()
@@ -72,7 +72,7 @@ def remove_tree(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _pattern(pattern: str, base: Path) -> re.Pattern[str]:
+def pattern_of(pattern: str, base: Path) -> re.Pattern[str]:
     """Translate a path of a buildspec: `**` stands for any folders, `*` and `?` stay within one."""
     parts = PurePosixPath(pattern.replace(str(base) + "/", "")).parts
     regex = ""

@@ -15,8 +15,11 @@ _PROJECT = {
     "name",
     "description",
     "source",
+    "secondarySources",
     "sourceVersion",
+    "secondarySourceVersions",
     "artifacts",
+    "secondaryArtifacts",
     "cache",
     "environment",
     "serviceRole",
@@ -26,8 +29,9 @@ _PROJECT = {
     "tags",
     "logsConfig",
 }
-_SOURCE = {"type", "location", "buildspec"}
+_SOURCE = {"type", "location", "buildspec", "sourceIdentifier"}
 _ARTIFACTS = {"type", "location", "path", "namespaceType", "name", "packaging", "encryptionDisabled"}
+_ARTIFACTS |= {"artifactIdentifier"}
 _ENVIRONMENT = {"type", "image", "computeType", "environmentVariables", "imagePullCredentialsType"}
 _LOGS = {"cloudWatchLogs", "s3Logs"}
 _OVERRIDES = {
@@ -37,6 +41,9 @@ _OVERRIDES = {
     "sourceLocationOverride": ("source", "location"),
     "buildspecOverride": ("source", "buildspec"),
     "artifactsOverride": ("artifacts",),
+    "secondarySourcesOverride": ("secondarySources",),
+    "secondarySourcesVersionOverride": ("secondarySourceVersions",),
+    "secondaryArtifactsOverride": ("secondaryArtifacts",),
     "environmentTypeOverride": ("environment", "type"),
     "imageOverride": ("environment", "image"),
     "computeTypeOverride": ("environment", "computeType"),
@@ -53,8 +60,8 @@ _OVERRIDES = {
 def checked_project(members: dict[str, Any]) -> dict[str, Any]:
     """Return a project's members with defaults; refuse what this sandbox would ignore.
 
-    The image is kept but not pulled: builds run on this machine. A LOCAL cache is accepted and keeps nothing;
-    hand caches to builds as folders in environment variables.
+    The image is kept but not pulled: builds run on this machine. Of a LOCAL cache the mode LOCAL_CUSTOM_CACHE
+    keeps files; the others are for Git sources and Docker layers, of which there are none here.
     """
     refuse_members(members, _PROJECT, "these members of a project")
     project = copy.deepcopy(members)
@@ -71,9 +78,9 @@ def check_settings(settings: dict[str, Any]) -> None:
     """Refuse sources, artifacts, environments, caches and logs that cannot work here."""
     _check_source(settings["source"])
     _check_artifacts(settings["artifacts"])
+    _check_secondary(settings)
     _check_environment(settings["environment"])
-    if settings["cache"]["type"] == "S3":
-        raise _invalid("The sandbox does not support the cache type S3; use LOCAL or NO_CACHE.")
+    _check_cache(settings["cache"])
     logs = settings.get("logsConfig") or {}
     refuse_members(logs, _LOGS, "in logsConfig")
     s3_logs = logs.get("s3Logs") or {}
@@ -113,6 +120,38 @@ def _check_source(source: dict[str, Any]) -> None:
     bucket, key = split_location(source.get("location", ""))
     if not bucket or not key or key.endswith("/"):
         raise _invalid("Invalid project source: location must be bucket/path/to/archive.zip.")
+
+
+def _check_secondary(settings: dict[str, Any]) -> None:
+    sources, artifacts = settings.get("secondarySources", []), settings.get("secondaryArtifacts", [])
+    for items, key in ((sources, "sourceIdentifier"), (artifacts, "artifactIdentifier")):
+        names = [item.get(key, "") for item in items]
+        for name in names:
+            if not re.fullmatch(r"[A-Za-z0-9_]{1,127}", name) or names.count(name) > 1:
+                raise _invalid(f"Invalid {key} {name!r}: each has one of its own, of letters, digits and _.")
+    for source in sources:
+        if source["type"] != "S3":
+            raise _invalid(
+                f"The sandbox does not support the secondary source type {source['type']}; use S3."
+            )
+        _check_source(source)
+    for each in artifacts:
+        if each["type"] != "S3":
+            raise _invalid(
+                f"The sandbox does not support secondary artifacts of type {each['type']}; use S3."
+            )
+        _check_artifacts(each)
+    known = {source["sourceIdentifier"] for source in sources}
+    for version in settings.get("secondarySourceVersions", []):
+        if version["sourceIdentifier"] not in known:
+            raise _invalid(f"There is no secondary source {version['sourceIdentifier']}.")
+
+
+def _check_cache(cache: dict[str, Any]) -> None:
+    if cache["type"] == "S3" and not split_location(cache.get("location", ""))[0]:
+        raise _invalid("Invalid cache: location must name a bucket, or bucket/prefix.")
+    if cache["type"] == "LOCAL" and not cache.get("modes"):
+        raise _invalid("Invalid cache: a LOCAL cache needs modes, such as LOCAL_CUSTOM_CACHE.")
 
 
 def _check_artifacts(artifacts: dict[str, Any]) -> None:

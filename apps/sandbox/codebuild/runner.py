@@ -9,6 +9,7 @@ it, unless a failed phase says `on-failure: ABORT`. A build with a failed phase 
 
 import gzip
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -17,20 +18,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from apps.sandbox.codebuild.artifacts import artifact_key, upload_artifacts
 from apps.sandbox.codebuild.build import INITIATOR, Build, PhaseRecord
+from apps.sandbox.codebuild.cache import cache_store, restore, save
 from apps.sandbox.codebuild.environment import base_environment, codebuild_variables
 from apps.sandbox.codebuild.files import BaseDirectoryError, remove_tree, select_files
+from apps.sandbox.codebuild.queue import BuildQueue
 from apps.sandbox.codebuild.reports import Report, ReportStore, fill_report
 from apps.sandbox.codebuild.shell import BuildShell, Interrupted
 from apps.sandbox.codebuild.source import SourceError, download_source, read_buildspec, split_location
 from apps.sandbox.codebuild.support import UnsupportedError, check_supported
 from apps.sandbox.runtime import Runtime
-from apps.specs.buildspec import PHASES, Buildspec, BuildspecError, Phase, ReportSpec, parse_buildspec
+from apps.specs.buildspec import (
+    PHASES,
+    Artifacts,
+    Buildspec,
+    BuildspecError,
+    Phase,
+    ReportSpec,
+    parse_buildspec,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -47,12 +58,13 @@ class PhaseFailed(Exception):
 class BuildRunner:
     """Runs one build in the calling thread."""
 
-    def __init__(self, runtime: Runtime, reports: ReportStore, build: Build) -> None:
-        self.runtime, self.reports, self.build = runtime, reports, build
+    def __init__(self, runtime: Runtime, reports: ReportStore, queue: BuildQueue, build: Build) -> None:
+        self.runtime, self.reports, self.queue, self.build = runtime, reports, queue, build
         self.s3 = runtime.client("s3")
         self.source_dir = build.folder / "src"
-        self.deadline = time.monotonic() + 60 * build.settings["timeoutInMinutes"]
+        self.deadline = math.inf  # set once the build has left the queue
         self.spec = Buildspec(version="0.2")
+        self.cache = cache_store(build.settings["cache"], build.project_name, runtime.state_dir, self.s3)
         self.opened: list[tuple[ReportSpec, Report]] = []
         self.shell: BuildShell | None = None
         self.shell_path = "/bin/sh"
@@ -85,29 +97,38 @@ class BuildRunner:
         finally:
             try:
                 self._close_shell()
-                for scratch in (temporary, self.source_dir, build.folder / "home", build.folder / "control"):
+                for scratch in (temporary, *self._folders()):
                     remove_tree(scratch)
             finally:
+                self.queue.leave(build.id)
                 # Whatever went wrong, nobody waits for this build for ever.
                 build.begin("COMPLETED")
                 build.status = status
                 build.end = datetime.now(UTC)
 
     def _phases(self, temporary: Path) -> None:
-        for name in ("SUBMITTED", "QUEUED"):
-            with self._phase(name):
-                pass
+        settings, minute = self.build.settings, self.runtime.builds.minute
+        with self._phase("SUBMITTED"):
+            pass
+        with self._phase("QUEUED"):
+            seconds = minute * settings["queuedTimeoutInMinutes"]
+            self.queue.enter(self.build.id, seconds, self.build.stop_requested)
+        self.deadline = time.monotonic() + minute * settings["timeoutInMinutes"]
         with self._phase("PROVISIONING"):
             for folder in (self.source_dir, self.build.folder / "home"):
                 folder.mkdir()
         with self._phase("DOWNLOAD_SOURCE"):
             env = self._download(temporary)
+            if self.cache:
+                restore(self.cache, self.source_dir, temporary, self._log)
         try:
             self._start_shell(env)
             if not self._commands():
                 return
         finally:
             self._close_shell()
+        if self.cache and self.spec.cache.paths and not self.failed:
+            save(self.cache, self.spec.cache.paths, self.source_dir, temporary, self._log)
         with self._phase("UPLOAD_ARTIFACTS"):
             self._upload(temporary)
 
@@ -121,6 +142,8 @@ class BuildRunner:
         try:
             if self.build.stop_requested.is_set():
                 raise Interrupted("STOPPED")
+            if time.monotonic() > self.deadline:
+                raise Interrupted("TIMED_OUT")
             yield record
             status = "FAILED" if record.code else "SUCCEEDED"
         except PhaseFailed as failure:
@@ -129,11 +152,9 @@ class BuildRunner:
         except Interrupted as interrupted:
             status = interrupted.status
             if status == "TIMED_OUT":
-                minutes = self.build.settings["timeoutInMinutes"]
-                record.code, record.message = (
-                    "BUILD_TIMED_OUT",
-                    f"Build has timed out after {minutes} minutes.",
-                )
+                setting = "queuedTimeoutInMinutes" if name == "QUEUED" else "timeoutInMinutes"
+                record.code = "BUILD_TIMED_OUT"
+                record.message = f"Build has timed out after {self.build.settings[setting]} minutes."
             raise
         except Exception as error:
             record.code, record.message = "INTERNAL_SERVICE_ERROR", f"{type(error).__name__}: {error}"
@@ -153,6 +174,7 @@ class BuildRunner:
                 version = self.build.settings.get("sourceVersion")
                 archive = temporary / "source.zip"
                 download_source(self.s3, source["location"], version, archive, self.source_dir)
+            self._download_secondary(temporary)
             text = read_buildspec(source.get("buildspec"), self.source_dir, self.s3)
             self.spec = parse_buildspec(text)
             notes = check_supported(self.spec)
@@ -177,6 +199,39 @@ class BuildRunner:
         self.build.report_arns = [report.arn for _, report in self.opened]
         return env
 
+    def _download_secondary(self, temporary: Path) -> None:
+        settings = self.build.settings
+        versions = {
+            each["sourceIdentifier"]: each["sourceVersion"]
+            for each in settings.get("secondarySourceVersions", [])
+        }
+        for source in settings.get("secondarySources", []):
+            name = source["sourceIdentifier"]
+            folder = self._secondary_dir(name)
+            folder.mkdir()
+            archive = temporary / "secondary.zip"
+            download_source(
+                self.s3,
+                source["location"],
+                versions.get(name),
+                archive,
+                folder,
+                what=f"secondary source {name}",
+            )
+
+    def _folders(self) -> list[Path]:
+        """What a build has beside its log."""
+        secondary = self.build.settings.get("secondarySources", [])
+        return [
+            self.source_dir,
+            self.build.folder / "home",
+            self.build.folder / "control",
+            *(self._secondary_dir(source["sourceIdentifier"]) for source in secondary),
+        ]
+
+    def _secondary_dir(self, name: str) -> Path:
+        return self.build.folder / f"src_{name}"
+
     def _environment(self, temporary: Path) -> dict[str, str]:
         """Variables in rising precedence: CodeBuild's, the buildspec's, the project's and StartBuild's."""
         build, settings = self.build, self.build.settings
@@ -193,6 +248,9 @@ class BuildRunner:
             image=settings["environment"]["image"],
             start_milliseconds=int(build.start.timestamp() * 1000),
         )
+        for source in settings.get("secondarySources", []):
+            name = source["sourceIdentifier"]
+            env[f"CODEBUILD_SRC_DIR_{name}"] = str(self._secondary_dir(name))
         # CodeBuild's own cannot be set, only thought to be: lint_buildspec warns of that.
         given = self.spec.variables.items()
         env |= {name: value for name, value in given if not name.startswith("CODEBUILD_")}
@@ -283,22 +341,21 @@ class BuildRunner:
 
     def _upload(self, temporary: Path) -> None:
         problems = []
-        settings = self.build.settings["artifacts"]
-        if settings["type"] == "S3" and self.spec.artifacts:
-            try:
-                files = select_files(self.source_dir, self.spec.artifacts, self._log)
-            except BaseDirectoryError as error:
+        settings, wanted = self.build.settings, self.spec.artifacts
+        if settings["artifacts"]["type"] == "S3" and wanted and wanted.files:
+            self.build.artifacts = self._upload_files(settings["artifacts"], wanted, temporary)
+        for secondary in settings.get("secondaryArtifacts", []):
+            name = secondary["artifactIdentifier"]
+            if not wanted or name not in wanted.secondary:
                 raise PhaseFailed(
-                    "CLIENT_ERROR", f"no matching base directory path found for {error}"
-                ) from error
-            if not files:
-                raise PhaseFailed("CLIENT_ERROR", "no matching artifact paths found")
-            key = artifact_key(settings, self.build.project_name, self.build.uuid)
-            try:
-                self.build.artifacts = upload_artifacts(self.s3, settings, key, files, temporary)
-            except (ClientError, BotoCoreError, OSError) as error:
-                raise PhaseFailed("CLIENT_ERROR", f"Error in UPLOAD_ARTIFACTS phase: {error}") from error
-            self._log(f"Uploaded {len(files)} artifacts to {self.build.artifacts['location']}")
+                    "CLIENT_ERROR",
+                    f"the buildspec has no secondary artifacts {name}, which the project names",
+                )
+            told = self._upload_files({"name": name} | secondary, wanted.secondary[name], temporary)
+            self.build.secondary_artifacts = [
+                *self.build.secondary_artifacts,
+                told | {"artifactIdentifier": name},
+            ]
         for spec, report in self.opened:
             try:
                 files = select_files(self.source_dir, spec, self._log)
@@ -311,6 +368,22 @@ class BuildRunner:
                 problems.append(f"[{spec.group}: [report files not found in build]]")
         if problems:
             raise PhaseFailed("CLIENT_ERROR", f"Error in UPLOAD_ARTIFACTS phase: {' '.join(problems)}")
+
+    def _upload_files(self, settings: dict[str, Any], wanted: Artifacts, temporary: Path) -> dict[str, Any]:
+        """Upload what one artifacts section names; return what BatchGetBuilds tells of it."""
+        try:
+            files = select_files(self.source_dir, wanted, self._log)
+        except BaseDirectoryError as error:
+            raise PhaseFailed("CLIENT_ERROR", f"no matching base directory path found for {error}") from error
+        if not files:
+            raise PhaseFailed("CLIENT_ERROR", "no matching artifact paths found")
+        key = artifact_key(settings, self.build.project_name, self.build.uuid)
+        try:
+            told = upload_artifacts(self.s3, settings, key, files, temporary)
+        except (ClientError, BotoCoreError, OSError) as error:
+            raise PhaseFailed("CLIENT_ERROR", f"Error in UPLOAD_ARTIFACTS phase: {error}") from error
+        self._log(f"Uploaded {len(files)} artifacts to {told['location']}")
+        return told
 
     def _finalize(self) -> None:
         record = self.build.begin("FINALIZING")

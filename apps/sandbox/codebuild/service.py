@@ -1,14 +1,19 @@
 """CodeBuild's operations on projects and builds."""
 
+import copy
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from apps.sandbox.codebuild.batch_api import BatchApi
 from apps.sandbox.codebuild.build import Build
+from apps.sandbox.codebuild.cache import cache_store
 from apps.sandbox.codebuild.paging import ordered, page
 from apps.sandbox.codebuild.projects import checked_project, start_settings
+from apps.sandbox.codebuild.queue import BuildQueue
 from apps.sandbox.codebuild.report_api import ReportApi
 from apps.sandbox.codebuild.reports import ReportStore
 from apps.sandbox.codebuild.runner import BuildRunner
@@ -18,7 +23,7 @@ from apps.sandbox.runtime import Runtime
 TOKEN_SECONDS = 300  # how long StartBuild's idempotency token counts
 
 
-class CodeBuild(ReportApi):
+class CodeBuild(ReportApi, BatchApi):
     """A CodeBuild whose builds run on this machine, all at once, each in a thread of its own."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -27,6 +32,7 @@ class CodeBuild(ReportApi):
         self.projects: dict[str, dict[str, Any]] = {}
         self.builds: dict[str, Build] = {}
         self.numbers: dict[str, int] = {}
+        self.queue = BuildQueue(runtime.builds.at_once)
         self.tokens: dict[str, tuple[float, dict[str, Any], Build]] = {}
         self.lock = threading.Lock()
         self.closed = False
@@ -81,29 +87,16 @@ class CodeBuild(ReportApi):
     # Builds
 
     def start_build(self, **params: Any) -> dict[str, Any]:
-        with self.lock:
-            self._forget_old_tokens()
-            token = params.get("idempotencyToken")
-            if token in self.tokens:
-                _, before, build = self.tokens[token]
-                if before != params:
-                    message = "Idempotency token was used with other parameters."
-                    raise AwsError("InvalidInputException", message)
-                return {"build": build.describe()}
-            if self.closed:
-                raise AwsError("AccountLimitExceededException", "The sandbox is shutting down.")
-            build = self._new_build(self._project(params["projectName"]), params)
-            if token:
-                self.tokens[token] = (time.monotonic(), params, build)
-            runner = BuildRunner(self.runtime, self.reports, build)
-            build.thread = threading.Thread(target=runner.run, name=f"build {build.id}", daemon=True)
-            build.thread.start()
-        return {"build": build.describe()}
+        return self._start(params, lambda: start_settings(self._project(params["projectName"]), params))
+
+    def retry_build(self, **params: Any) -> dict[str, Any]:
+        """Start a build anew, with the settings that it had, whatever became of its project since."""
+        before = self._build(params["id"])
+        self._project(before.project_name)
+        return self._start(params, lambda: copy.deepcopy(before.settings))
 
     def stop_build(self, **params: Any) -> dict[str, Any]:
-        build = self.builds.get(_build_id(params["id"]))
-        if build is None:
-            raise AwsError("ResourceNotFoundException", f"Build does not exist: {params['id']}")
+        build = self._build(params["id"])
         build.stop_requested.set()
         return {"build": build.describe()}
 
@@ -119,6 +112,13 @@ class CodeBuild(ReportApi):
     def list_builds_for_project(self, **params: Any) -> dict[str, Any]:
         name = self._project(params["projectName"])["name"]
         return _ids([build for build in list(self.builds.values()) if build.project_name == name], params)
+
+    def invalidate_project_cache(self, **params: Any) -> dict[str, Any]:
+        project = self._project(params["projectName"])
+        s3 = self.runtime.client("s3")
+        if store := cache_store(project["cache"], project["name"], self.runtime.state_dir, s3):
+            store.forget()
+        return {}
 
     def close(self) -> None:
         """Stop all builds and wait until nothing of them runs."""
@@ -138,9 +138,36 @@ class CodeBuild(ReportApi):
             arn = self.runtime.arn("codebuild", f"project/{_last_part(name)}")
             raise AwsError("ResourceNotFoundException", f"Project cannot be found: {arn}") from error
 
-    def _new_build(self, project: dict[str, Any], params: dict[str, Any]) -> Build:
-        settings = start_settings(project, params)
-        name, identifier = project["name"], str(uuid.uuid4())
+    def _build(self, id_or_arn: str) -> Build:
+        build = self.builds.get(_build_id(id_or_arn))
+        if build is None:
+            raise AwsError("ResourceNotFoundException", f"Build does not exist: {id_or_arn}")
+        return build
+
+    def _start(self, params: dict[str, Any], settings: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Start a build with these settings, or name the one that was started with the same token."""
+        with self.lock:
+            self._forget_old_tokens()
+            token = params.get("idempotencyToken")
+            if token in self.tokens:
+                _, before, build = self.tokens[token]
+                if before != params:
+                    message = "Idempotency token was used with other parameters."
+                    raise AwsError("InvalidInputException", message)
+                return {"build": build.describe()}
+            if self.closed:
+                raise AwsError("AccountLimitExceededException", "The sandbox is shutting down.")
+            build = self._new_build(settings())
+            if token:
+                self.tokens[token] = (time.monotonic(), params, build)
+            self.queue.join(build.id)
+            runner = BuildRunner(self.runtime, self.reports, self.queue, build)
+            build.thread = threading.Thread(target=runner.run, name=f"build {build.id}", daemon=True)
+            build.thread.start()
+        return {"build": build.describe()}
+
+    def _new_build(self, settings: dict[str, Any]) -> Build:
+        name, identifier = settings["name"], str(uuid.uuid4())
         # The number goes on counting where a project is deleted and made anew, as ids must stay unique.
         self.numbers[name] = self.numbers.get(name, 0) + 1
         build_id = f"{name}:{identifier}"

@@ -26,7 +26,15 @@ def split_location(location: str) -> tuple[str, str]:
     return bucket, key
 
 
-def download_source(s3: Any, location: str, version: str | None, archive: Path, target: Path) -> None:
+def download_source(
+    s3: Any,
+    location: str,
+    version: str | None,
+    archive: Path,
+    target: Path,
+    *,
+    what: str = "primary source",
+) -> None:
     """Fetch `bucket/key.zip`, the newest version or the given one, and unpack it into `target`."""
     bucket, key = split_location(location)
     arguments = {"Bucket": bucket, "Key": key} | ({"VersionId": version} if version else {})
@@ -38,11 +46,11 @@ def download_source(s3: Any, location: str, version: str | None, archive: Path, 
         # CodeBuild's words: "NoSuchKey: The specified key does not exist. status code: 404, request id: …"
         details, status = error.response["Error"], error.response["ResponseMetadata"]["HTTPStatusCode"]
         raise SourceError(
-            f"{details['Code']}: {details.get('Message', '')} status code: {status} for primary source "
+            f"{details['Code']}: {details.get('Message', '')} status code: {status} for {what} "
             f"{location}{f' version {version}' if version else ''}"
         ) from error
     except (BotoCoreError, OSError) as error:
-        raise SourceError(f"{error} for primary source {location}") from error
+        raise SourceError(f"{error} for {what} {location}") from error
     try:
         unpack(archive, target)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:

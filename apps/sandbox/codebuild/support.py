@@ -1,6 +1,6 @@
 """What a sandbox without containers cannot do of a valid buildspec."""
 
-from apps.specs.buildspec import Artifacts, Buildspec
+from apps.specs.buildspec import Artifacts, Buildspec, Cache
 
 
 class UnsupportedError(Exception):
@@ -25,11 +25,17 @@ def check_supported(spec: Buildspec) -> list[str]:
     if spec.artifacts:
         for artifacts in (spec.artifacts, *spec.artifacts.secondary.values()):
             _check_artifacts(artifacts)
+    _check_cache(spec.cache)
     return [
         f"the {section} section has no effect in the sandbox"
         for section, given in (("proxy", spec.proxy), ("batch", spec.batch))
         if given
     ]
+
+
+def _check_cache(cache: Cache) -> None:
+    if cache.key or cache.fallback_keys:
+        raise UnsupportedError("cache/key: the sandbox keeps one cache per project")
 
 
 def _check_artifacts(artifacts: Artifacts) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from apps.sandbox.processes import die_with_parent
+from apps.sandbox.runtime import BuildLimits
 from apps.sandbox.server import Server, StartupError
 
 
@@ -30,17 +31,35 @@ class Command(BaseCommand):
             type=Path,
             help='file that gets {"endpoint": "http://…"} once requests are answered',
         )
-
+        parser.add_argument(
+            "--builds-at-once",
+            type=int,
+            default=0,
+            metavar="N",
+            help="builds that run at the same time; further ones are QUEUED (default: no limit)",
+        )
+        parser.add_argument(
+            "--build-minute",
+            type=float,
+            default=60.0,
+            metavar="SECONDS",
+            help="how long a minute of a build's timeouts lasts, for trying them out (default: %(default)g)",
+        )
         parser.add_argument(
             "--with-parent", action="store_true", help="stop when the process that started this one ends"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["builds_at_once"] < 0 or options["build_minute"] <= 0:
+            raise CommandError(
+                "--builds-at-once is 0 (no limit) or more, --build-minute more than 0 seconds."
+            )
         if options["with_parent"]:
             die_with_parent()
         logging.getLogger("botocore").setLevel(logging.WARNING)
         try:
-            server = Server(options["state"], host=options["address"], port=options["port"])
+            limits = BuildLimits(at_once=options["builds_at_once"], minute=options["build_minute"])
+            server = Server(options["state"], options["address"], options["port"], limits)
             self.stdout.write(f"AWS_ENDPOINT_URL={server.endpoint}")
             self.stdout.flush()
             server.run(options["ready_file"])
