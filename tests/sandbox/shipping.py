@@ -39,7 +39,7 @@ class ProvisionedFleet(Fleet):
 
     def ship(self, bundle, **options):
         """Deploy a release and return the deployment's description when it has ended."""
-        return self.wait(self.start(self.upload(bundle.path.read_bytes()), **options), seconds=180)
+        return self.wait(self.start(self.upload(bundle.path.read_bytes()), **options), seconds=300)
 
     def serving(self, host=0):
         """The digest of the release that answers at a host's front door."""
@@ -50,14 +50,17 @@ class ProvisionedFleet(Fleet):
 def make_releases(folder, lines, hooks=()):
     """Releases of a tiny service as {tale: Bundle}.
 
-    `lines` are {tale: a line for the module that gunicorn imports}; `hooks` are {tale: {script: its text}}.
+    `lines` are {tale: a line for the module that gunicorn imports}; `hooks` are {tale: {script: a line of
+    shell that it begins with}}.
     """
     wheelhouse = trees.make_wheelhouse(folder / "house", ["gunicorn", "uv"])
     made = {}
     for tale, line in lines.items():
         (folder / tale).mkdir()
         tree = trees.make_tiny_tree(folder / tale, tale=tale, at_import=line)
-        for script, text in dict(hooks).get(tale, {}).items():
-            (tree / "scripts/codedeploy" / script).write_text(text)
+        for script, first in dict(hooks).get(tale, {}).items():
+            path = tree / "scripts/codedeploy" / script
+            shebang, _, rest = path.read_text().partition("\n")
+            path.write_text(f"{shebang}\n{first}\n{rest}")
         made[tale] = trees.bundle(tree, wheelhouse, folder / f"{tale}.tar")
     return made

@@ -8,28 +8,18 @@ from tests.sandbox.deploying import statuses
 from tests.sandbox.shipping import ProvisionedFleet, make_releases
 
 pytestmark = pytest.mark.integration
-# A release that does not start on a host where something is broken.
-FAILS_WHERE_BROKEN = 'assert not (HOME.parents[2] / "broken").exists(), "this host is broken"'
 ROLLED_BACK = {"enabled": True, "events": ["DEPLOYMENT_FAILURE"]}
-
-
-# A release that serves, and that its own ValidateService refuses without putting the one before back.
-REFUSED = {
-    "validate_service.sh": "#!/bin/sh\necho not good enough; exit 1\n",
-    "application_stop.sh": "#!/bin/sh\necho stop of the refused release\n",
+# A release that its own ValidateService refuses where something is broken; it serves there nevertheless.
+REFUSED_WHERE_BROKEN = {
+    "validate_service.sh": '[ ! -e "${0%%/opt/codedeploy-agent/*}/srv/broken" ] || exit 1',
+    "application_stop.sh": "echo stop of the refused release",
 }
 
 
 @pytest.fixture(scope="module")
 def releases(tmp_path_factory):
-    lines = {
-        "one": "",
-        "two": "",
-        "bad": "import no_such_module",
-        "refused": "",
-        "picky": FAILS_WHERE_BROKEN,
-    }
-    return make_releases(tmp_path_factory.mktemp("releases"), lines, {"refused": REFUSED})
+    lines = {"one": "", "two": "", "bad": "import no_such_module", "refused": ""}
+    return make_releases(tmp_path_factory.mktemp("releases"), lines, {"refused": REFUSED_WHERE_BROKEN})
 
 
 def test_a_release_is_delivered_replaced_and_survives_a_bad_one_and_a_reboot(
@@ -51,37 +41,27 @@ def test_a_release_is_delivered_replaced_and_survives_a_bad_one_and_a_reboot(
     assert fleet.serving() == releases["two"].digest
 
 
-def test_codedeploys_own_rollback_finds_its_release_on_the_host(sandbox, bucket, tmp_path, releases):
-    """Also when the failed revision's ApplicationStop is the one that runs, as it does here."""
-    fleet = ProvisionedFleet(sandbox, bucket, tmp_path, autoRollbackConfiguration=ROLLED_BACK)
-    assert fleet.ship(releases["one"])["status"] == "Succeeded"
-    failed = fleet.ship(releases["refused"])
-    assert statuses(fleet.events(failed["deploymentId"])) == [*["Succeeded"] * 6, "Failed"]
-    rollback = fleet.wait(failed["rollbackInfo"]["rollbackDeploymentId"], seconds=180)
-    events = fleet.events(rollback["deploymentId"])
-    assert rollback["status"] == "Succeeded", events
-    assert fleet.serving() == releases["one"].digest
-    # The failed release was installed last, so its ApplicationStop is the one that ran.
-    assert "stop of the refused release" in events["ApplicationStop"]["diagnostics"]["logTail"]
-    log = (fleet.folder(rollback["deploymentId"]) / "logs/scripts.log").read_text()
-    assert re.search(r"-----> Release .*: already here", log), log
-    assert "building" not in log
-
-
-def test_a_rolling_deployment_over_three_hosts_with_a_bad_one_is_rolled_back(
+def test_codedeploys_own_rollback_of_a_rolling_deployment_finds_its_release_on_each_host(
     sandbox, bucket, tmp_path, releases
 ):
+    """Three hosts, one of them bad: one has the new release already, one refuses it, one was not reached."""
     fleet = ProvisionedFleet(sandbox, bucket, tmp_path, hosts=3, autoRollbackConfiguration=ROLLED_BACK)
     (fleet.root(1) / "srv/broken").touch()
-    everywhere = [releases["one"].digest] * 3
-    assert (
-        fleet.ship(releases["one"], deploymentConfigName="CodeDeployDefault.AllAtOnce")["status"]
-        == "Succeeded"
-    )
-    assert [fleet.serving(host) for host in range(3)] == everywhere
-    failed = fleet.ship(releases["picky"])
+    info = fleet.ship(releases["one"], deploymentConfigName="CodeDeployDefault.AllAtOnce")
+    assert info["status"] == "Succeeded", [fleet.events(info["deploymentId"], host) for host in range(3)]
+    failed = fleet.ship(releases["refused"])
     assert failed["errorInformation"]["code"] == "HEALTH_CONSTRAINTS"
     assert fleet.states(failed["deploymentId"]) == ["Succeeded", "Failed", "Skipped"]
-    rollback = fleet.wait(failed["rollbackInfo"]["rollbackDeploymentId"], seconds=180)
-    assert fleet.states(rollback["deploymentId"]) == ["Succeeded"] * 3
-    assert [fleet.serving(host) for host in range(3)] == everywhere
+    events = fleet.events(failed["deploymentId"], 1)
+    assert statuses(events) == [*["Succeeded"] * 6, "Failed"]
+    rollback = fleet.wait(failed["rollbackInfo"]["rollbackDeploymentId"], seconds=300)
+    every = [fleet.events(rollback["deploymentId"], host) for host in range(3)]
+    assert (rollback["status"], rollback["creator"]) == ("Succeeded", "codeDeployRollback"), every
+    assert [fleet.serving(host) for host in range(3)] == [releases["one"].digest] * 3
+    for host, events in enumerate(every):
+        # Where the failed release finished Install, its ApplicationStop is the one that ran.
+        log = events["ApplicationStop"]["diagnostics"]["logTail"]
+        assert ("stop of the refused release" in log) == (host < 2)
+        log = (fleet.folder(rollback["deploymentId"], host) / "logs/scripts.log").read_text()
+        assert re.search(r"-----> Release .*: already here", log), log
+        assert re.search(r"-----> Environment .*: already here", log), log
