@@ -175,6 +175,14 @@ def test_a_script_that_is_not_executable_is_made_so(fleet):
     assert "[stdout]ran" in diagnostics(events, "AfterInstall")["logTail"]
 
 
+def test_a_script_that_cannot_be_made_executable(fleet):
+    location = f"{'../' * 40}proc/self/status"  # whose mode not even root can change
+    _, events = fleet.deploy(f"{HEADER}hooks:\n  AfterInstall:\n    - location: {location}\n")
+    found = diagnostics(events, "AfterInstall")
+    assert found["errorCode"] == "ScriptNotExecutable"
+    assert found["message"] == f"Unable to set script at specified location: {location} as executable"
+
+
 @pytest.mark.parametrize(
     ("location", "text", "code"),
     [
@@ -216,7 +224,7 @@ def test_a_script_that_ignores_term_hangs_the_agent(fleet):
     body = f"trap 'echo had TERM' TERM; until [ -e {gate} ]; do sleep 0.05; done"
     deployment = fleet.start(fleet.upload(tar(bundle(timeout=1, AfterInstall=body))))
     log = fleet.folder(deployment) / "logs/scripts.log"
-    wait_until(lambda: log.exists() and "had TERM" in log.read_text(), 20)
+    wait_until(lambda: log.exists() and "had TERM" in log.read_text(), 60)
     assert fleet.events(deployment)["AfterInstall"]["status"] == "InProgress"
     gate.touch()
     _, events = fleet.finish(deployment)

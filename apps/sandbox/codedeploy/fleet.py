@@ -28,7 +28,9 @@ def instances_of(state: State, group: Group) -> list[Instance]:
     older revision than the group's, then the rest; hold the state's lock.
     """
     found = [each for each in state.instances.values() if group.matches(each.tags, "onPremises")]
-    for name, tags in running_ec2_instances(state.runtime).items():
+    ec2 = group.settings.get("ec2TagFilters") or group.settings.get("ec2TagSet")
+    # moto takes its time to make up a region, so it is asked only where that matters.
+    for name, tags in running_ec2_instances(state.runtime).items() if ec2 else ():
         if group.matches(tags, "ec2"):
             arn = state.runtime.arn("ec2", f"instance/{name}")
             found.append(state.ec2_instances.setdefault(name, Instance(name, arn)))
@@ -46,6 +48,8 @@ def forget_stopped(state: State) -> list[Instance]:
 
     Hold the state's lock.
     """
+    if not state.ec2_instances:
+        return []
     running = running_ec2_instances(state.runtime)
     return [state.ec2_instances.pop(name) for name in [*state.ec2_instances] if name not in running]
 
