@@ -25,7 +25,7 @@ from .document import (
 )
 from .findings import Finding, Findings, Place, closest, quoted
 from .permissions import Permission, read_permissions
-from .ruby import is_empty, is_nothing, read_items, ruby, text_of
+from .ruby import is_empty, is_nothing, number_of, read_items, ruby, text_of
 
 LIFECYCLE_EVENTS = (
     "BeforeBlockTraffic", "BlockTraffic", "AfterBlockTraffic", "ApplicationStop", "DownloadBundle",
@@ -148,7 +148,7 @@ def _check_loading(document: Document, findings: Findings) -> None:
 
 def _check_version(root: Mapping, findings: Findings) -> None:
     node = root.get("version")
-    value = plain(node)
+    value = number_of(node)
     if not isinstance(value, bool) and isinstance(value, int | float) and value == 0:
         return
     mend = "Write it as a number, first in the file: version: 0.0"
@@ -274,7 +274,7 @@ def _read_timeout(node: Node | None, findings: Findings) -> int:
     """The seconds that a script has; 0 after a finding."""
     if node is None or is_nothing(node):
         return DEFAULT_TIMEOUT
-    value = plain(node)
+    value = number_of(node)
     if isinstance(value, str):
         # Ruby's to_i: the number at the start, else 0.
         number = re.match(r"\s*[+-]?\d{1,18}", value)

@@ -15,7 +15,7 @@ from .appspec import LIFECYCLE_EVENTS
 from .document import Document, Mapping, Node, Scalar, Sequence, is_null, key_text, plain
 from .duplicates import note_duplicates, note_second_document
 from .findings import Findings, closest, quoted
-from .ruby import is_nothing, text_of
+from .ruby import is_nothing, number_of, text_of
 
 SECTIONS = ("version", "os", "files", "permissions", "hooks", "file_exists_behavior")
 _SCRIPT = ("location", "timeout", "runas", "sudo")
@@ -283,7 +283,7 @@ def _script(item: Mapping, os: str, findings: Findings) -> int:
                 "Add the longest that it may take, in seconds: timeout: 300",
             )
         return 0
-    value = plain(node)
+    value = number_of(node)
     if isinstance(value, str) and not re.fullmatch(r"\s*\+?\d+\s*", value):
         number = re.match(r"\s*\+?(\d{1,18})", value)
         if number and int(number[1]):

@@ -7,6 +7,7 @@ as what it stands for.
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ _TAG = "tag:yaml.org,2002:"
 # libyaml, as in the agent's Ruby; the fallback knows the same YAML and is slower.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _resolver = yaml.resolver.Resolver()
+
+
+SAVE_AS_UTF_8 = "Save the file as UTF-8. (PowerShell's > writes UTF-16; Out-File -Encoding utf8 does not.)"
 
 
 class DocumentError(Exception):
@@ -131,8 +135,10 @@ def walk(node: Node | None) -> Iterator[Node]:
 
 
 def decode(data: bytes) -> str:
-    """The text of a file. Raises DocumentError where it is too large or not UTF-8."""
+    """The text of a file. Raises DocumentError where it is too large, or neither UTF-8 nor marked UTF-16."""
     check_size(len(data))
+    if is_utf_16(data):
+        return data.decode("utf-16", errors="replace")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -141,9 +147,14 @@ def decode(data: bytes) -> str:
         raise DocumentError(
             "not-utf-8",
             f"This is not UTF-8: the byte 0x{data[error.start]:02x} cannot stand here.",
-            "Save the file as UTF-8. (PowerShell's > writes UTF-16; Out-File -Encoding utf8 does not.)",
+            SAVE_AS_UTF_8,
             at,
         ) from error
+
+
+def is_utf_16(data: bytes) -> bool:
+    """Whether a file says that it is UTF-16: libyaml reads that, the agent does not."""
+    return data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
 
 
 def check_size(size: int) -> None:

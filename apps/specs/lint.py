@@ -10,7 +10,7 @@ from .appspec import read_appspec
 from .appspec_advice import advise
 from .appspec_resources import check_resources, is_for_resources
 from .buildspec import read_buildspec
-from .document import Document, DocumentError, decode, json_problem, load
+from .document import SAVE_AS_UTF_8, Document, DocumentError, decode, is_utf_16, json_problem, load
 from .findings import ERROR, WARNING, Finding, Findings, Place
 from .revision import check_revision
 
@@ -50,6 +50,10 @@ def lint_appspec(data: bytes, name: str = "-", root: Path | None = None) -> Repo
         if is_for_resources(document):
             check_resources(document, findings)
         else:
+            if is_utf_16(data):
+                findings.error(
+                    "not-utf-8", Place(), "The file is UTF-16, and the agent reads UTF-8.", SAVE_AS_UTF_8
+                )
             _, found = read_appspec(document)
             findings.extend(found)
             advise(document, name, findings)
@@ -81,6 +85,8 @@ def _load(data: bytes, name: str, findings: Findings) -> Document | None:
     except DocumentError as error:
         findings.extend([error.finding])
         return None
+    if is_utf_16(data):
+        findings.warn("utf-16", Place(), "The file is UTF-16; AWS documents none but UTF-8.", SAVE_AS_UTF_8)
     if name.casefold().endswith(".json") and (problem := json_problem(text)):
         found = problem.finding
         findings.warn(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from .document import Mapping, Node, Sequence, is_null, plain
+from .document import Mapping, Node, Scalar, Sequence, is_null, plain
 from .findings import Findings
 
 
@@ -18,6 +19,14 @@ def ruby(value: Any) -> str:
 def text_of(node: Node | None) -> str:
     """A node as Ruby puts it into a text."""
     return ruby(plain(node))
+
+
+def number_of(node: Node | None) -> Any:
+    """The value of a node, where Ruby takes 3,600 for a number and 0,0 for zero, as Python's YAML does not."""
+    if isinstance(node, Scalar) and node.plain and re.fullmatch(r"[-+]?(0[0-7_,]+|[1-9][0-9_,]*)", node.text):
+        digits = re.sub("[_,]", "", node.text)
+        return int(digits[:20], 8 if re.match("[-+]?0", digits) else 10)
+    return plain(node)
 
 
 def is_nothing(node: Node | None) -> bool:

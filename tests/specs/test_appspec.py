@@ -15,7 +15,7 @@ def hook(text):
     return f"{HEADER}hooks:\n  AfterInstall:\n{text}"
 
 
-@pytest.mark.parametrize("version", ["0.0", "0", "0.00", "-0.0"])
+@pytest.mark.parametrize("version", ["0.0", "0", "0.00", "-0.0", "0,0"])
 def test_versions_that_pass(version):
     assert parse_appspec(f"version: {version}\nos: linux\n").os == "linux"
 
@@ -91,9 +91,15 @@ def test_a_hook_has_the_agents_defaults():
 
 
 def test_a_timeout_is_read_as_ruby_reads_a_number():
-    timeouts = ["300", "'300 seconds'", "12.9"]
+    timeouts = ["300", "'300 seconds'", "12.9", "3,600", "1_000"]
     text = hook("".join(f"    - location: a.sh\n      timeout: {each}\n" for each in timeouts))
-    assert [script.timeout for script in parse_appspec(text).hooks["AfterInstall"]] == [300, 300, 12]
+    assert [script.timeout for script in parse_appspec(text).hooks["AfterInstall"]] == [
+        300,
+        300,
+        12,
+        3600,
+        1000,
+    ]
 
 
 def test_unknown_events_count_only_with_scripts():

@@ -199,6 +199,14 @@ def test_bytes_that_are_no_utf_8_are_found_where_they_are():
     assert lint_appspec(b"\xef\xbb\xbf" + HEADER.encode()).ok  # a byte order mark is none
 
 
+def test_utf_16_is_an_error_for_the_agent_alone():
+    assert ("error", "not-utf-8") in {
+        (each.severity, each.code) for each in lint_appspec(hooks().encode("utf-16")).findings
+    }
+    assert [each.code for each in lint_appspec(ECS.encode("utf-16")).findings] == ["utf-16"]
+    assert lint_appspec(ECS.encode("utf-16") + b"x").findings
+
+
 @pytest.mark.parametrize(
     "entry",
     [
