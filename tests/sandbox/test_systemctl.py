@@ -93,6 +93,19 @@ def test_a_start_waits_for_one_under_way(host):
     assert show(host, "slow", "ActiveState") == "inactive"
 
 
+def test_a_restart_of_a_oneshot_under_way_begins_it_anew(host):
+    """Unlike a start, which waits for the one under way; measured with systemd 252."""
+    begun = host.layout.root / "tmp/begun"
+    script = f"/bin/sh -c 'echo begun >>{begun}; exec sleep 1'"
+    write_unit(host.layout, "counted.service", f"[Service]\nType=oneshot\nExecStart={script}\n")
+    host.systemctl("daemon-reload")
+    for count in (1, 2, 3):
+        assert host.systemctl("restart", "--no-block", "counted").returncode == 0
+        wait_until(lambda count=count: begun.exists() and begun.read_text().count("begun") == count)
+    wait_until(lambda: show(host, "counted", "ActiveState") == "inactive")
+    assert show(host, "counted", "Result") == "success"
+
+
 def test_a_stop_cancels_a_start(host):
     waiting = subprocess.Popen(
         [host.layout.bin / "systemctl", "start", "slow"], stderr=subprocess.PIPE, text=True
