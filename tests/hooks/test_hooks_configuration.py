@@ -1,13 +1,16 @@
 """A release's configuration: fetched from AWS, bound to the release, read by systemd as it was put there."""
 
+import contextlib
 import json
 import shutil
+import socket
 import stat
 import subprocess
 import sys
 import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from deploy.configuration import ensure_configuration, folder, service_variables
@@ -16,7 +19,7 @@ from deploy.host import Host
 from deploy.service_environment import read_environment, render_environment
 
 from apps.sandbox.hosts.environment import parse_environment_file
-from tests.hooks.agent import Deployment, Machine, free_port
+from tests.hooks.agent import Deployment, Machine, free_port, wait_until
 from tests.hooks.trees import REPOSITORY
 from tests.sandbox.conftest import REGION
 
@@ -304,3 +307,43 @@ def test_going_back_brings_its_own_configuration_back(tmp_path, embedded_aws, ma
         assert not machine.unready.with_name("unready.three").exists()
     finally:
         machine.up.power_off()
+
+
+def fetching(machine):
+    """The processes that fetch this host's configuration."""
+    tool = str(machine.root / "opt/lockkeeper/configuration.py").encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if tool in path.read_bytes().split(b"\0"):
+                found.append(path)
+    return found
+
+
+@pytest.mark.integration
+def test_killed_while_it_is_fetched_leaves_nothing_and_is_carried_on(
+    tmp_path, embedded_aws, make_bundle, place
+):
+    put(embedded_aws, f"/{place}/", {"GREETING": "hello"})
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # connects, and never answers
+        nowhere = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        machine = Machine(tmp_path / "staging-1" / "root", environment=environment_of(nowhere))
+        try:
+            settings = machine.root / "etc/lockkeeper/host"
+            text = settings.read_text().replace("CONFIGURATION=\n", f"CONFIGURATION=ssm:/{place}/\n")
+            settings.write_text(text)
+            one = make_bundle("one", at_import=SEES, in_prepare=PREPARES)
+            deployment = Deployment(machine, one)
+            deployment.run_until("Install")
+            assert deployment.kill("AfterInstall", lambda: fetching(machine))
+            wait_until(lambda: not fetching(machine))
+            # As of a run that was killed while it wrote.
+            (machine.home / "configuration" / f".tmp-{one.digest}").write_text("GREETING=hal")
+            environment = machine.root / "etc/lockkeeper/environment"
+            environment.write_text(environment.read_text().replace(nowhere, embedded_aws.endpoint))
+            machine.deploy(one)
+            assert machine.unready.with_name("unready.one").read_text() == "hello"
+            assert [path.name for path in (machine.home / "configuration").iterdir()] == [one.digest]
+            assert machine.leftovers() == []
+        finally:
+            machine.up.power_off()
