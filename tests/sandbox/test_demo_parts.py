@@ -17,15 +17,16 @@ import boto3
 import pytest
 from rich.console import Console
 
-from apps.sandbox.demo.__main__ import SIGNALS, stop_on_signals
+from apps.sandbox.demo import signals as signals_module
 from apps.sandbox.demo.cloud import Rollout
 from apps.sandbox.demo.console import Progress
 from apps.sandbox.demo.control import Control
-from apps.sandbox.demo.errors import DemoError, Stopped
+from apps.sandbox.demo.errors import DemoError
 from apps.sandbox.demo.hosts import host_folder
 from apps.sandbox.demo.probe import Probe, digest_in
 from apps.sandbox.demo.scenario import MISSING_MODULE, RED_NAME, SCENARIOS, break_import
 from apps.sandbox.demo.services import Service, fetch, free_port, run
+from apps.sandbox.demo.signals import SIGNALS, Signals
 from apps.sandbox.demo.slot import take_slot
 from apps.sandbox.demo.source import Repository
 
@@ -37,29 +38,67 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def stopping():
-    """The demo's signal handlers, for one test."""
-    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
-    stop_on_signals()
-    yield
+def signals():
+    """Signal handlers for one test."""
+    numbers = (*SIGNALS, signal.SIGALRM)
+    before = {signum: signal.getsignal(signum) for signum in numbers}
+    yield Signals()
+    signal.setitimer(signal.ITIMER_REAL, 0)
     for signum, handler in before.items():
         signal.signal(signum, handler)
 
 
-def test_a_signal_during_a_call_of_aws_is_told_as_a_signal(stopping):
-    # Accepts connections and never answers.
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        client = boto3.client(
-            "codebuild",
-            endpoint_url=f"http://127.0.0.1:{silent.getsockname()[1]}",
-            region_name="eu-central-1",
-            aws_access_key_id="a",
-            aws_secret_access_key="b",
-        )
-        timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
-        timer.start()
-        with pytest.raises(Stopped):
-            client.list_projects()
+class TestSignals:
+    def test_one_during_a_call_of_aws_is_told_as_a_signal(self, signals):
+        # Accepts connections and never answers.
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            client = boto3.client(
+                "codebuild",
+                endpoint_url=f"http://127.0.0.1:{silent.getsockname()[1]}",
+                region_name="eu-central-1",
+                aws_access_key_id="a",
+                aws_secret_access_key="b",
+            )
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            assert signals.guard(client.list_projects) is None
+        assert signals.signum == signal.SIGTERM
+
+    def test_the_first_counts_and_none_interrupts_the_end(self, signals):
+        def work():
+            try:
+                signal.raise_signal(signal.SIGHUP)
+            finally:
+                signal.raise_signal(signal.SIGTERM)
+
+        assert signals.guard(work) is None
+        for signum in SIGNALS:
+            signal.raise_signal(signum)
+        assert signals.signum == signal.SIGHUP
+
+    def test_one_that_python_swallows_is_raised_again(self, signals, monkeypatch):
+        monkeypatch.setattr(signals_module, "AGAIN_SECONDS", 0.05)
+        monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+
+        class Dying:
+            def __del__(self):
+                signal.raise_signal(signal.SIGTERM)
+
+        def work():
+            Dying()
+            threading.Event().wait(30)
+            return 0
+
+        assert signals.guard(work) is None
+        assert signals.signum == signal.SIGTERM
+
+    def test_without_one_the_work_says_how_it_ended(self, signals):
+        assert signals.guard(lambda: 3) == 3
+        assert signals.signum is None
+
+    def test_an_error_is_no_signal(self, signals):
+        with pytest.raises(ZeroDivisionError):
+            signals.guard(lambda: 1 // 0)
+        signal.raise_signal(signal.SIGTERM)
 
 
 class TestSlot:
