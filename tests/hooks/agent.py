@@ -19,7 +19,9 @@ from pathlib import Path
 import yaml
 
 from apps.releases.bundle import Bundle
+from apps.sandbox.codedeploy.installer import Installer
 from apps.sandbox.hosts.host import Host, start_host
+from apps.specs.appspec import parse_appspec
 from tests.hooks.trees import REPOSITORY
 
 SUMMARY = re.compile(r" !     \w+ failed(?: in step [a-z-]+)?: ")
@@ -218,10 +220,11 @@ class Deployment:
         return False
 
     def install(self) -> None:
-        """Remove what the deployment before installed, then copy; as the agent does for `files`."""
-        incoming = self.machine.home / "incoming"
-        shutil.rmtree(incoming)
-        shutil.copytree(self.archive, incoming)
+        """Remove what the deployment before installed, then copy what the appspec's `files` name."""
+        instructions = self.machine.root / "opt/codedeploy-agent/deployment-root/deployment-instructions"
+        appspec = parse_appspec((self.archive / "appspec.yml").read_text())
+        installer = Installer(self.machine.root, instructions, GROUP_ID, alive=lambda: True)
+        installer.install(self.archive, appspec, "DISALLOW")
         self.machine.previous = self
 
     def run_until(self, last: str) -> Result:

@@ -7,13 +7,14 @@ links, units), it is not shown again: many steps change nothing.
 
 import json
 import shutil
+import subprocess
 import sys
 import textwrap
 
 import pytest
 
 from tests.hooks import trees
-from tests.hooks.agent import EVENTS, Deployment, Machine
+from tests.hooks.agent import EVENTS, GROUP_ID, Deployment, Machine
 from tests.hooks.snapshot import state_of
 
 pytestmark = pytest.mark.integration
@@ -50,6 +51,32 @@ KILLER = """
     steps.step = deadly
     sys.argv = [program, *arguments]
     runpy.run_path(program, run_name="__main__")
+"""
+
+# The agent's Install, of which the process is killed at the file whose number it is given.
+KILLED_INSTALL = """
+    import os, signal, sys
+    from pathlib import Path
+
+    from apps.sandbox.codedeploy import installer
+    from apps.specs.appspec import parse_appspec
+
+    root, archive, group, number = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+    copy = installer.shutil.copy2
+
+    def deadly(source, target):
+        global number
+        number -= 1
+        if number < 0:
+            target.write_bytes(source.read_bytes()[:100])
+            os.kill(os.getpid(), signal.SIGKILL)
+        copy(source, target)
+
+    installer.shutil.copy2 = deadly
+    instructions = root / "opt/codedeploy-agent/deployment-root/deployment-instructions"
+    appspec = parse_appspec((archive / "appspec.yml").read_text())
+    agent = installer.Installer(root, instructions, group, alive=lambda: True)
+    agent.install(archive, appspec, "DISALLOW")
 """
 
 
@@ -158,3 +185,18 @@ def test_killed_before_and_after_each_step(laboratory, event):
         for when in ("before", "after"):
             laboratory.kill(event, number, when)
             laboratory.deploy_again()
+
+
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_the_agent_killed_during_install(laboratory, share):
+    """The bundle's OVERWRITE is what lets the next Install go over what the killed one left."""
+    deployment = Deployment(laboratory.machine, laboratory.bundle)
+    deployment.run_until("BeforeInstall")
+    number = int(len(laboratory.bundle.document["files"]) * share)
+    program = [sys.executable, "-c", textwrap.dedent(KILLED_INSTALL)]
+    arguments = [laboratory.machine.root, deployment.archive, GROUP_ID, str(number)]
+    killed = subprocess.run([*program, *arguments], cwd=trees.REPOSITORY, check=False)
+    assert killed.returncode == -9
+    laboratory.ready = None
+    laboratory.deploy()
+    laboratory.check()
