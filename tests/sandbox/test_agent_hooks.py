@@ -105,6 +105,8 @@ def test_application_stop_comes_from_the_previous_revision(fleet):
     info, events = fleet.deploy(appspec, files)
     log = diagnostics(events, "ApplicationStop")["logTail"]
     assert f"[stdout]stop of one, {info['deploymentId']}\n" in log
+    # What it prints is kept with the deployment under way.
+    assert "stop of one" in (fleet.folder(info["deploymentId"]) / "logs/scripts.log").read_text()
     assert "stop of two" not in log
 
 
@@ -162,10 +164,11 @@ def test_several_scripts_run_in_order_until_one_fails(fleet):
 
 
 def test_a_missing_script(fleet):
-    _, events = fleet.deploy(HEADER + "hooks:\n  AfterInstall:\n    - location: no.sh\n")
+    info, events = fleet.deploy(HEADER + "hooks:\n  AfterInstall:\n    - location: a/../no.sh\n")
     found = diagnostics(events, "AfterInstall")
     assert found["errorCode"] == "ScriptMissing"
-    assert found["message"] == "Script does not exist at specified location: no.sh"
+    place = fleet.folder(info["deploymentId"]) / "deployment-archive/no.sh"
+    assert found["message"] == f"Script does not exist at specified location: {place}"
 
 
 def test_a_script_that_is_not_executable_is_made_so(fleet):
@@ -184,20 +187,22 @@ def test_a_script_that_cannot_be_made_executable(fleet):
 
 
 @pytest.mark.parametrize(
-    ("location", "text", "code"),
+    ("location", "text", "code", "message"),
     [
-        ("a.sh argument", "#!/bin/sh\n", "ScriptMissing"),
-        ("a.sh", "#!/bin/sh\r\necho hi\r\n", "UnknownError"),
-        ("a.sh", "echo a shell took it\n", None),
-        ("a b.sh", "#!/bin/sh\n", "UnknownError"),
-        ("a;b.sh", "#!/bin/sh\n", "ScriptFailed"),
+        ("a.sh argument", "#!/bin/sh\n", "ScriptMissing", "does not exist"),
+        ("a.sh", "#!/bin/sh\r\necho hi\r\n", "ScriptFailed", "Errno::ENOENT with message No such file"),
+        ("a.sh", "echo a shell took it\n", "Success", "Succeeded"),
+        ("a b.sh", "#!/bin/sh\n", "ScriptFailed", "deployment-archive/a"),
+        ("a;b.sh", "#!/bin/sh\n", "ScriptFailed", "exit code 127"),
     ],
     ids=["arguments", "CRLF", "no shebang", "a space", "a character of the shell"],
 )
-def test_what_a_location_may_be(fleet, location, text, code):
+def test_what_a_location_may_be(fleet, location, text, code, message):
     appspec = HEADER + f"hooks:\n  AfterInstall:\n    - location: {location}\n"
     _, events = fleet.deploy(appspec, {"a.sh": text, "a b.sh": text, "a;b.sh": text})
-    assert diagnostics(events, "AfterInstall")["errorCode"] == (code or "Success")
+    found = diagnostics(events, "AfterInstall")
+    assert found["errorCode"] == code
+    assert message in found["message"]
 
 
 def test_a_timeout_ends_the_whole_process_group(fleet):
@@ -241,13 +246,22 @@ def test_the_sandbox_bounds_that_and_says_so(tmp_path):
     with pytest.raises(
         ScriptError, match=r"hangs until it ends\. The sandbox killed it after 0\.2"
     ) as caught:
-        runner.run("AfterInstall", parse_appspec(text), tmp_path)
+        runner.run("AfterInstall", parse_appspec(text), script.parents[1], tmp_path / "logs")
     assert caught.value.code == "ScriptTimedOut"
 
 
 def test_a_background_child_that_holds_stdout_fails_a_hook_that_exited_0(fleet):
-    _, events = fleet.deploy(*hooks(timeout=1, AfterInstall="sleep 100 & exit 0"))
-    assert diagnostics(events, "AfterInstall")["errorCode"] == "ScriptTimedOut"
+    info, events = fleet.deploy(*hooks(timeout=1, AfterInstall="sleep 100 & exit 0"))
+    assert info["status"] == "Failed"
+    found = diagnostics(events, "AfterInstall")["message"]
+    assert found == "Script at specified location: scripts/AfterInstall.sh failed to close STDOUT"
+
+
+def test_so_does_one_that_holds_stderr_only_and_the_agent_leaves_it_alone(fleet):
+    body = "sleep 100 < /dev/null > /dev/null & echo $! > ${0%%/opt/*}/tmp/pid"
+    _, events = fleet.deploy(*hooks(timeout=1, AfterInstall=body))
+    assert diagnostics(events, "AfterInstall")["message"].endswith("failed to close STDERR")
+    os.kill(int((fleet.root() / "tmp/pid").read_text()), 0)  # it is there
 
 
 def test_a_background_child_with_its_descriptors_redirected_does_not(fleet):

@@ -109,7 +109,9 @@ class Agent:
         folder = self._previous() if event in _FROM_PREVIOUS else self._folder
         if folder is None:
             return ""  # the first deployment
-        return self._hooks.run(event, self._appspec(folder), folder)
+        return self._hooks.run(
+            event, self._appspec(folder), folder / "deployment-archive", self._folder / "logs"
+        )
 
     def _download(self) -> None:
         self._remove_old_archives()

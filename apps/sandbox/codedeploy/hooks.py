@@ -36,6 +36,14 @@ class ScriptError(Exception):
         self.log = log
 
 
+class _Late(Exception):
+    """A script did not end in time; code as in ScriptError, the message is the end of its sentence."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class Aborted(Exception):
     """The host went down while a script ran."""
 
@@ -76,20 +84,21 @@ class HookRunner:
         self._alive = alive
         self._hang_seconds = hang_seconds
 
-    def run(self, event: str, appspec: AppSpec, deployment: Path) -> str:
-        """Run the event's scripts from the deployment's archive, in order; return the log's tail.
+    def run(self, event: str, appspec: AppSpec, archive: Path, logs: Path) -> str:
+        """Run the event's scripts from an archive, in order; return the log's tail.
 
+        logs is a folder of the deployment under way, whichever deployment the archive is from.
         Raises ScriptError at the first that fails, Aborted if the host went down.
         """
         scripts = appspec.hooks.get(event, ())
         if not scripts:
             return ""
-        (deployment / "logs").mkdir(exist_ok=True)
-        writer = _Writer(deployment / "logs/scripts.log")
+        logs.mkdir(exist_ok=True)
+        writer = _Writer(logs / "scripts.log")
         try:
             writer.write(f"LifecycleEvent - {event}\n")
             for script in scripts:
-                self._run_script(event, script, deployment / "deployment-archive", writer)
+                self._run_script(event, script, archive, writer)
         finally:
             writer.close()
         return str(writer.log)
@@ -102,7 +111,8 @@ class HookRunner:
             return ScriptError(code, script.location, message, str(writer.log))
 
         if not path.exists():
-            raise error("ScriptMissing", f"Script does not exist at specified location: {script.location}")
+            place = os.path.abspath(path)  # noqa: PTH100 (Path.absolute keeps "..")
+            raise error("ScriptMissing", f"Script does not exist at specified location: {place}")
         if not os.access(path, os.X_OK) or not path.stat().st_mode & 0o111:
             try:
                 path.chmod(path.stat().st_mode | 0o111)
@@ -112,29 +122,27 @@ class HookRunner:
                     f"Unable to set script at specified location: {script.location} as executable",
                 ) from None
         writer.write(f"Script - {script.location}\n")
+        who = f" run as user {script.runas}" if script.runas else ""
+        beginning = f"Script at specified location: {script.location}"
         try:
             process = self._start(event, script, path)
         except OSError as problem:
-            raise error("UnknownError", f"{problem.strerror} - {path}") from None
+            kind = f"Errno::{errno.errorcode[problem.errno]} with message " if problem.errno else ""
+            raise error(
+                "ScriptFailed",
+                f"{beginning}{who} failed with error {kind}{problem.strerror} - {problem.filename or path}",
+            ) from None
         try:
-            hung = self._wait(process, script.timeout, writer)
+            self._wait(process, script.timeout, writer)
+        except _Late as late:
+            raise error(late.code, f"{beginning} {late}") from None
         except Aborted:
             _signal_group(process, signal.SIGKILL)
             raise
-        if hung is not None:
-            raise error(
-                "ScriptTimedOut",
-                f"Script at specified location: {script.location} failed to complete in "
-                f"{script.timeout} seconds{hung}",
-            )
         if process.returncode != 0:
             # A script that was killed by a signal has no exit code, and the agent then writes none.
             status = process.returncode if process.returncode > 0 else ""
-            who = f" run as user {script.runas}" if script.runas else ""
-            raise error(
-                "ScriptFailed",
-                f"Script at specified location: {script.location}{who} failed with exit code {status}",
-            )
+            raise error("ScriptFailed", f"{beginning}{who} failed with exit code {status}")
 
     def _start(self, event: str, script: Script, path: Path) -> subprocess.Popen[bytes]:
         argv = self._command(script, path)
@@ -167,28 +175,33 @@ class HookRunner:
             return " ".join(argv).split()
         return argv
 
-    def _wait(self, process: subprocess.Popen[bytes], timeout: float, writer: _Writer) -> str | None:
-        """Wait for the script and for the end of its output; None once both have come in time.
+    def _wait(self, process: subprocess.Popen[bytes], timeout: float, writer: _Writer) -> None:
+        """Wait for the script and for the end of its output. Raises _Late, and Aborted.
 
-        Otherwise it is ended, and what is returned says whether it let itself be ended. A child in the
-        background that still holds stdout or stderr counts, so redirect all three descriptors of one.
+        A child in the background that still holds stdout or stderr counts, so redirect all three descriptors
+        of one. It is left alone; a script that has not ended is ended.
         """
-        readers = [
-            threading.Thread(target=writer.copy, args=(stream, label), daemon=True)
+        readers = {
+            label: threading.Thread(target=writer.copy, args=(stream, label), daemon=True)
             for stream, label in ((process.stdout, "stdout"), (process.stderr, "stderr"))
-        ]
-        for reader in readers:
+        }
+        for reader in readers.values():
             reader.start()
         deadline = time.monotonic() + timeout
-        while process.poll() is None or any(reader.is_alive() for reader in readers):
+        while process.poll() is None or any(reader.is_alive() for reader in readers.values()):
             if not self._alive():
                 raise Aborted
             if time.monotonic() >= deadline:
-                return self._end(process)
+                if process.poll() is None:
+                    note = self._end(process)
+                    raise _Late("ScriptTimedOut", f"failed to complete in {timeout} seconds{note}")
+                still = [label.upper() for label, reader in readers.items() if reader.is_alive()]
+                # The agent's code for this is one that the service does not have.
+                raise _Late("UnknownError", f"failed to close {still[0] if still else 'STDOUT'}")
             time.sleep(0.02)
-        return None
 
     def _end(self, process: subprocess.Popen[bytes]) -> str:
+        """End a script; return what is to be said if it does not let itself be ended."""
         _signal_group(process, signal.SIGTERM)
         deadline = time.monotonic() + self._hang_seconds
         while process.poll() is None:
@@ -198,7 +211,7 @@ class HookRunner:
                 _signal_group(process, signal.SIGKILL)
                 process.wait()
                 return (
-                    f". It ignored TERM: the agent of a real host hangs until it ends. The sandbox killed it "
+                    ". It ignored TERM: the agent of a real host hangs until it ends. The sandbox killed it "
                     f"after {self._hang_seconds:g} seconds"
                 )
             time.sleep(0.02)
