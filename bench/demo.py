@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 CLONE = ROOT / ".local" / "bench" / "demo"
@@ -32,13 +33,17 @@ def run(*command: str) -> float:
     return time.monotonic() - began
 
 
+def read_result() -> dict[str, Any]:
+    return json.loads((CLONE / ".local/demo/1/result.json").read_text())
+
+
 def measure() -> dict[str, float]:
     """Run the demo once and return the seconds of each stage."""
     seconds = {"bootstrap": run("scripts/bootstrap")}
     began = time.monotonic()
     run("scripts/demo", "--exit", "--approve")
     whole = time.monotonic() - began
-    result = json.loads((CLONE / ".local/demo/1/result.json").read_text())
+    result = read_result()
     seconds |= {stage["name"]: stage["seconds"] for stage in result["stages"]}
     # Starting Python, and taking everything down.
     seconds["start and end"] = whole - sum(stage["seconds"] for stage in result["stages"])
@@ -58,7 +63,13 @@ def main() -> None:
     print(f"{'stage':<24}{'first':>10}{'second':>10}   seconds")
     for name in first:
         print(f"{name:<24}{first[name]:>10.1f}{second.get(name, 0.0):>10.1f}")
-    print(json.dumps({"bench": "demo", "cores": os.cpu_count(), "first": first, "second": second}))
+    (rolling,) = read_result()["rolling"]
+    print(
+        f"rolling deployment to production: {rolling['requests']} requests, {rolling['failed']} failed, "
+        f"the longest took {rolling['longest_ms']:.0f} ms"
+    )
+    figures = {"first": first, "second": second, "failed_requests": rolling["failed"]}
+    print(json.dumps({"bench": "demo", "cores": os.cpu_count(), **figures}))
     shutil.rmtree(CLONE, ignore_errors=True)
 
 
