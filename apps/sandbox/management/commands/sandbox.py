@@ -12,9 +12,9 @@ from apps.sandbox.server import Server, StartupError
 
 class Command(BaseCommand):
     help = (
-        "Serve an embedded AWS for development and tests: CodeBuild, CodeDeploy and network load balancers that "
-        "really run, and moto's S3, SQS, EventBridge, STS, SSM, Secrets Manager and EC2. Its state lives as long "
-        "as this process."
+        "Serve an embedded AWS for development and tests: CodeBuild, CodeDeploy and network load balancers "
+        "that really run, and moto's S3, SQS, EventBridge, STS, SSM, Secrets Manager and EC2. Its state "
+        "lives as long as this process."
     )
     requires_system_checks = []
     requires_migrations_checks = False
