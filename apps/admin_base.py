@@ -21,9 +21,17 @@ from apps.errors import DomainError
 
 # How each state looks in lists: unfold's label colours by value, of all models at once.
 COLOURS = {
-    "success": ("succeeded", "SUCCEEDED", "Succeeded", "pass", "overridden", "approved"),
+    "success": ("succeeded", "SUCCEEDED", "Succeeded", "pass", "overridden", "approved", "applied"),
     "danger": ("failed", "FAILED", "Failed", "FAULT", "ERROR", "blocked", "rejected", "errored", "TIMED_OUT"),
-    "warning": ("inconclusive", "waiting_human", "waiting_time", "waiting_evidence", "INCOMPLETE", "STOPPED"),
+    "warning": (
+        "inconclusive",
+        "waiting_human",
+        "waiting_time",
+        "waiting_evidence",
+        "INCOMPLETE",
+        "STOPPED",
+        "abandoned",
+    ),
     "info": ("pending", "deploying", "verifying", "intended", "requested", "running", "IN_PROGRESS"),
 }
 LABELS = {value: colour for colour, values in COLOURS.items() for value in values}

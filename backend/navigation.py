@@ -7,7 +7,8 @@ from django.urls import reverse_lazy
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
-    """Groups of pages in the order in which a release meets them; users are for superusers."""
+    """Groups of pages in the order in which a release meets them; the last two are for superusers."""
+    superuser = getattr(request.user, "is_superuser", False)
     return [
         {
             "items": [
@@ -47,7 +48,8 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             ("Environments", "lan", "catalog_environment"),
             ("Memberships", "group", "catalog_membership"),
             ("Tokens", "key", "access_token"),
-            *([("Users", "person", "access_user")] if getattr(request.user, "is_superuser", False) else []),
+            *([("Users", "person", "access_user")] if superuser else []),
+            *([("Migrations", "database", "rollout_migrationrun")] if superuser else []),
         ),
     ]
 

@@ -105,6 +105,13 @@ if DATABASE_URL := env.text("DATABASE_URL"):
         )
     DATABASES["default"].setdefault("OPTIONS", {})
     DATABASES["default"]["OPTIONS"].setdefault("connect_timeout", 3)
+    # A network forgets connections that are silent for minutes, such as one that waits for an index build.
+    DATABASES["default"]["OPTIONS"].setdefault("keepalives_idle", 30)
+
+# How a migration waits for a lock on a table: how long each time, how often, and how long in all.
+MIGRATION_LOCK_TIMEOUT_S = env.integer("MIGRATION_LOCK_TIMEOUT_S", default=5, minimum=1)
+MIGRATION_LOCK_TRIES = env.integer("MIGRATION_LOCK_TRIES", default=10, minimum=1)
+MIGRATION_LOCK_WITHIN_S = env.integer("MIGRATION_LOCK_WITHIN_S", default=120, minimum=1)
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "access.User"

@@ -24,6 +24,11 @@ class ContractInTheWay(DomainError):
     """An expand migration comes after a contract migration that has not been applied."""
 
 
+def label_of(key: Key) -> str:
+    """How people write a migration: app.0001_name."""
+    return ".".join(key)
+
+
 def is_contract(migration: Migration) -> bool:
     """Whether the migration's module marks it as one that waits."""
     return bool(getattr(sys.modules[type(migration).__module__], "contract", False))

@@ -1,35 +1,23 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from apps.commands import DomainCommand
-from apps.rollout.migrate import migrate_once
+from apps.rollout.commands import MigratingCommand
 
 
-class Command(DomainCommand):
+class Command(MigratingCommand):
     """Apply expand migrations, on one host only."""
 
     help = (
         "Apply the expand migrations of this release once, however many hosts run this at the same moment. "
-        "Contract migrations are left alone."
+        "Contract migrations are left alone. With DEPLOYMENT_ID in the environment, what failed on one host "
+        "is not tried again on the others."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument(
-            "--timeout",
-            type=float,
-            default=600,
-            metavar="SECONDS",
-            help="how long to wait for another host's migrations; 600 unless given",
-        )
-
+        super().add_arguments(parser)
         parser.add_argument(
             "--database", default="default", help="the connection to migrate; default unless given"
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        migrate_once(
-            timeout_s=options["timeout"],
-            say=self.stdout.write,
-            using=options["database"],
-            verbosity=options["verbosity"],
-        )
+        self.migrate(using=options.pop("database"), **options)

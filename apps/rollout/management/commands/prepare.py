@@ -1,15 +1,14 @@
 import time
-from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management import call_command
 
-from apps.commands import DomainCommand
-from apps.rollout.migrate import migrate_once
+from apps.rollout.commands import MigratingCommand
+from apps.rollout.report import clear_report
 from apps.rollout.static import collect_release
 
 
-class Command(DomainCommand):
+class Command(MigratingCommand):
     """What a release does on a host before it starts there."""
 
     help = (
@@ -17,20 +16,11 @@ class Command(DomainCommand):
         "Running it again is safe."
     )
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument(
-            "--timeout",
-            type=float,
-            default=600,
-            metavar="SECONDS",
-            help="how long to wait for another host's migrations; 600 unless given",
-        )
-        parser.add_argument("--report", metavar="FILE", help="where to write what became of the migrations")
-
     def handle(self, *_args: Any, **options: Any) -> None:
+        clear_report(options["report"])
         call_command("check", deploy=True, databases=["default"], stdout=self.stdout, stderr=self.stderr)
         began = time.monotonic()
         added = collect_release()
-        self.stdout.write(f"{added} static files added in {time.monotonic() - began:.1f} s")
+        self.say(f"{added} static files added in {time.monotonic() - began:.1f} s")
         # Last: a release that fails one of the above leaves the database as it was.
-        migrate_once(timeout_s=options["timeout"], say=self.stdout.write, verbosity=options["verbosity"])
+        self.migrate(**options)
