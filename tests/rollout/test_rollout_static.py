@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from django.core.management import call_command
 
 from apps.errors import Invalid
 from apps.rollout.static import collect_release
@@ -59,7 +60,67 @@ def test_remains_of_a_killed_run_are_removed(release, tmp_path):
     release("one", "body { color: red }")
     (tmp_path / "one/.static/.collect-killed/files").mkdir(parents=True)
     collect_release()
-    assert [path.name for path in (tmp_path / "one/.static").iterdir()] == ["staticfiles.json"]
+    assert {path.name for path in (tmp_path / "one/.static").iterdir()} == {
+        "staticfiles.json",
+        "collected.json",
+    }
+
+
+@pytest.fixture
+def collections(monkeypatch):
+    """How often files were really collected."""
+    done = []
+
+    def noting(*args, **options):
+        done.append(args)
+        return call_command(*args, **options)
+
+    monkeypatch.setattr("apps.rollout.static.call_command", noting)
+    return done
+
+
+def test_the_same_files_are_not_collected_again(release, tmp_path, collections):
+    release("one", "body { color: red }")
+    collect_release()
+    release("two", "body { color: red }")
+    assert collect_release() == 0
+    release("one", "body { color: red }")
+    assert collect_release() == 0
+    assert len(collections) == 1
+    assert hashed(tmp_path, "two") == "body { color: red }"
+    release("two", "body { color: blue }")
+    assert collect_release() > 0
+    assert hashed(tmp_path, "two") == "body { color: blue }"
+    assert len(collections) == 2
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "of another release"])
+def test_files_that_are_not_what_they_were_are_collected_again(release, tmp_path, collections, damage):
+    release("one", "body { color: red }")
+    collect_release()
+    manifest = json.loads((tmp_path / "one/.static/staticfiles.json").read_text())
+    stylesheet = tmp_path / "static" / manifest["paths"]["site.css"]
+    if damage == "missing":
+        stylesheet.unlink()
+    elif damage == "cut":
+        stylesheet.write_text("")
+    else:
+        release("two", "body { color: tan }")
+        collect_release()  # the name without a hash is this one's now
+        release("one", "body { color: red }")
+    assert collect_release() > 0
+    assert hashed(tmp_path, "one") == "body { color: red }"
+    assert (tmp_path / "static/site.css").read_text() == "body { color: red }"
+
+
+def test_a_note_that_cannot_be_read_is_no_obstacle(release, tmp_path, collections):
+    release("one", "body { color: red }")
+    collect_release()
+    (tmp_path / "one/.static/collected.json").write_text('{"inputs": ')
+    release("two", "body { color: red }")
+    assert collect_release() == 0  # nothing new, though it was all made again
+    assert len(collections) == 2
+    assert hashed(tmp_path, "two") == "body { color: red }"
 
 
 def test_settings_of_a_checkout_are_refused(release, settings):
