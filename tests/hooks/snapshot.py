@@ -11,6 +11,8 @@ LEFT_OUT = ("state/flight", "state/outbox", "state/lock")
 # Hashes of files and commits, and tales, in which releases differ that are otherwise alike.
 HASHES = re.compile(rb"[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32}|\+[0-9a-f]{12}\b|tale-\d{3}")
 OF_A_RELEASE = re.compile(r"(?:releases|venvs|state/used|configuration)/([0-9a-f]+)(?=/|$)")
+# What is in a temporary folder does not matter, only that it is there: it goes as a whole.
+BELOW_TEMPORARY = re.compile(r"(^|/)\.tmp-[^/]+/")
 PYC_HEADER = 16  # holds the time of its source
 _hashes = {}
 
@@ -34,7 +36,7 @@ def state_of(machine, bundle):
     for path in machine.home.rglob("*"):
         place = str(path.relative_to(machine.home))
         of = OF_A_RELEASE.match(place)
-        if place.startswith(LEFT_OUT) or (of and of[1] not in names):
+        if place.startswith(LEFT_OUT) or (of and of[1] not in names) or BELOW_TEMPORARY.search(place):
             continue
         line = f"{place} {_about(path)}"
         lines.append(named.sub(lambda found: names[found[0]], line))
