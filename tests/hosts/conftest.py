@@ -111,7 +111,7 @@ def database_url(boxes) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def machines(boxes, cloud, database_url, tmp_path_factory) -> list[RealMachine]:
+def machines(boxes, cloud, database_url, tmp_path_factory) -> Iterator[list[RealMachine]]:
     """Both hosts, provisioned at once."""
     _, made = boxes
     house = trees.make_wheelhouse(tmp_path_factory.mktemp("tools") / "house", ["boto3"])
@@ -125,7 +125,10 @@ def machines(boxes, cloud, database_url, tmp_path_factory) -> list[RealMachine]:
     found = [RealMachine(box) for box in made]
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda machine: machine.provision(environment=environment, **options), found))
-    return found
+    yield found
+    # Before the database and the embedded AWS, which would wait for those who still ask them.
+    for box in made:
+        box.cut_power()
 
 
 @pytest.fixture(scope="session")
