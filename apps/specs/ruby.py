@@ -22,7 +22,7 @@ def text_of(node: Node | None) -> str:
 
 
 def number_of(node: Node | None) -> Any:
-    """The value of a node, where Ruby takes 3,600 for a number and 0,0 for zero, as Python's YAML does not."""
+    """The value of a node; Ruby takes 3,600 for a number and 0,0 for zero, unlike Python."""
     if isinstance(node, Scalar) and node.plain and re.fullmatch(r"[-+]?(0[0-7_,]+|[1-9][0-9_,]*)", node.text):
         digits = re.sub("[_,]", "", node.text)
         return int(digits[:20], 8 if re.match("[-+]?0", digits) else 10)
