@@ -53,9 +53,10 @@ class Patience:
     def refusal(self, error: Exception) -> LockNotGranted:
         holder, way_out = self._watch.describe()
         query = f" Its query: {self._watch.seen[0].query}" if self._watch.seen else ""
-        tried = (
-            f"in {self._tries} tries, {time.monotonic() - self._began:.0f} s" if self._tries else "in time"
-        )
+        tried = "in time"
+        if self._tries:
+            tries = f"{self._tries} tries" if self._tries > 1 else "1 try"
+            tried = f"in {tries}, {time.monotonic() - self._began:.0f} s"
         return LockNotGranted(
             f"{self.what} got no lock {tried} ({in_one_line(error)[:60]}): {holder}. "
             f"{way_out[0].upper()}{way_out[1:]}, then deploy again.{query}"

@@ -5,6 +5,7 @@ PostgreSQL can tell only while the waiting lasts, so a second connection looks d
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -55,11 +56,14 @@ class BlockerWatch:
         self._like = connection
         self._every_s = every_s
         self._say = say
+        self._ready = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look, name="blockers", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
+        # Connected before there is something to see.
+        self._ready.wait(5)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,6 +89,9 @@ class BlockerWatch:
     def _look(self) -> None:
         connection = self._like.copy()
         try:
+            with suppress(Error):
+                connection.ensure_connection()
+            self._ready.set()
             while not self._stop.wait(self._every_s):
                 if self.pid:
                     self._ask(connection)

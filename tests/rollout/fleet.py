@@ -21,6 +21,9 @@ SETTINGS = """
 from backend.settings import *
 
 INSTALLED_APPS = ["django.contrib.staticfiles", "apps.rollout", "tide"]
+MIDDLEWARE = []
+TEMPLATES = []
+ROOT_URLCONF = "apps.rollout.urls"
 """
 SIZE = 8
 
@@ -95,10 +98,12 @@ class Fleet:
             "DATABASE_URL": f"postgresql://{user}:{quote(password)}@{quote(host, safe='')}:{port}/{database}",
         }
 
-    def start(self, count: int = 1, *, deployment: str = "d-1", **environ: str) -> list[Host]:
+    def start(
+        self, count: int = 1, *, deployment: str = "d-1", command: str = "migrate_once", **environ: str
+    ) -> list[Host]:
         """Start hosts that go ahead at once."""
         there = len(self.hosts)
-        arguments = ["migrate_once", "--timeout", "120"]
+        arguments = [command, "--timeout", "120"]
         new = [
             Host(
                 f"host-{there + number}",
@@ -119,9 +124,9 @@ class Fleet:
             wait_until(lambda: all(host.says("waiting for another host's migrations") for host in hosts))
         return hosts
 
-    def run(self, deployment: str = "", **environ: str) -> Host:
+    def run(self, deployment: str = "", **options: str) -> Host:
         """Start one host and wait for its end."""
-        (host,) = self.start(deployment=deployment, **environ)
+        (host,) = self.start(deployment=deployment, **options)
         host.wait()
         return host
 

@@ -71,15 +71,23 @@ class Cluster:
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
-    def stop(self) -> None:
-        """End the server (sessions are cut) and remove its data; the log stays in `state`."""
+    def halt(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End the server (sessions are cut) and keep its data; SIGINT a "fast" stop, SIGQUIT a crash."""
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)  # "fast shutdown"
+            self._process.send_signal(how)
             try:
                 self._process.wait(10)
             except subprocess.TimeoutExpired:
                 self._process.send_signal(signal.SIGQUIT)
                 self._process.wait(10)
+
+    def resume(self) -> None:
+        """Start the server again after `halt`, on the port that was asked for."""
+        self._start()
+
+    def stop(self) -> None:
+        """End the server and remove its data; the log stays in `state`."""
+        self.halt()
         if self.folder != Path():
             shutil.rmtree(self.folder, ignore_errors=True)
         if self._owner_lock is not None:
