@@ -33,8 +33,12 @@ _NO_LOGIN = {
 }  # fmt: skip
 
 
-def advise(document: Document, name: str, findings: Findings) -> None:
-    """Note whatever is accepted without being done. `name` is the file's, "-" for none."""
+def advise(document: Document, name: str, findings: Findings, *, deploying: bool) -> None:
+    """Note whatever is accepted without being done. `name` is the file's, "-" for none.
+
+    With `deploying` the file is judged with its whole revision: what the agent's parser takes and the
+    deployment then fails of is an error.
+    """
     root = document.root
     if not isinstance(root, Mapping):
         return
@@ -52,7 +56,7 @@ def advise(document: Document, name: str, findings: Findings) -> None:
     os = text_of(root.get("os"))
     _files(root, findings)
     _permissions(root.get("permissions"), findings)
-    _hooks(root.get("hooks"), os, findings)
+    _hooks(root.get("hooks"), os, findings, deploying)
 
 
 def _unknown(
@@ -214,7 +218,7 @@ def _pattern(node: Node | None, findings: Findings) -> None:
     findings.warn("pattern-shallow", node, message, mend)
 
 
-def _hooks(node: Node | None, os: str, findings: Findings) -> None:
+def _hooks(node: Node | None, os: str, findings: Findings, deploying: bool) -> None:
     for key, scripts in node.pairs if isinstance(node, Mapping) else []:
         event = text_of(key)
         items = (
@@ -222,7 +226,7 @@ def _hooks(node: Node | None, os: str, findings: Findings) -> None:
             if isinstance(scripts, Sequence)
             else []
         )
-        _event(event, key, bool(items), findings)
+        _event(event, key, bool(items), findings, deploying)
         total = 0
         for item in items:
             total += _script(item, os, findings)
@@ -235,7 +239,7 @@ def _hooks(node: Node | None, os: str, findings: Findings) -> None:
             )
 
 
-def _event(event: str, key: Node, has_scripts: bool, findings: Findings) -> None:
+def _event(event: str, key: Node, has_scripts: bool, findings: Findings, deploying: bool) -> None:
     if event in UNSCRIPTABLE:
         findings.warn(
             "unscriptable-event",
@@ -249,14 +253,11 @@ def _event(event: str, key: Node, has_scripts: bool, findings: Findings) -> None
         if event in _ECS_EVENTS:
             mend = "It exists for deployments to Amazon ECS alone; use BeforeAllowTraffic or ValidateService."
         if has_scripts:
-            findings.error(
-                "unknown-event",
-                key,
+            message = (
                 f"There is no lifecycle event {quoted(event)}: the deployment fails at Install, after "
-                "BeforeInstall has run.",
-                mend,
-                words=f"appspec.yml file contains unknown lifecycle events: [{event}]",
+                "BeforeInstall has run."
             )
+            (findings.error if deploying else findings.warn)("unknown-event", key, message, mend)
         else:
             findings.warn("empty-unknown-event", key, f"There is no lifecycle event {quoted(event)}.", mend)
 

@@ -56,7 +56,7 @@ def lint_appspec(data: bytes, name: str = "-", root: Path | None = None) -> Repo
                 )
             _, found = read_appspec(document)
             findings.extend(found)
-            advise(document, name, findings)
+            advise(document, name, findings, deploying=root is not None)
             if root:
                 check_revision(document, root, findings)
     return _report(name, findings)

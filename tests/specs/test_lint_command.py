@@ -84,6 +84,17 @@ def test_the_root_of_the_revision_is_looked_into(tmp_path, capsys):
     assert "[script-missing]" in output
 
 
+def test_a_misspelt_event_is_an_error_where_the_revision_is_deployed(tmp_path, capsys):
+    (tmp_path / "a.sh").touch()
+    (tmp_path / "appspec.yml").write_text(GOOD + "hooks: {AfterInstal: [{location: a.sh, timeout: 9}]}\n")
+    code, output = run(capsys, tmp_path / "appspec.yml")
+    assert code == 0
+    assert "warning: There is no lifecycle event 'AfterInstal'" in output
+    code, output = run(capsys, "--root", tmp_path, tmp_path / "appspec.yml")
+    assert code == 1
+    assert "error: There is no lifecycle event 'AfterInstal'" in output
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["lint_appspec", "--root", ".", "appspec.yml"], ["lint_buildspec", "--json", "buildspec.yml"]],
