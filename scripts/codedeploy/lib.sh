@@ -21,7 +21,7 @@ deploy() { # EVENT
     : "${DEPLOYMENT_ID:?is set by the CodeDeploy agent}"
     [[ -r ${host} ]] || fail "${host} cannot be read: prepare this host with scripts/provision-host"
     python=$(sed -n 's/^PYTHON=//p' "${host}")
-    "${python:-false}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' </dev/null ||
+    "${python:-false}" -I -S -c 'import sys; sys.exit(sys.version_info < (3, 11))' </dev/null ||
         fail "PYTHON=${python} in ${host} is not a Python of 3.11 or later; run scripts/provision-host again." \
             "Known cause: missing-interpreter (docs/hooks.md)"
     exec "${python}" -I -B "${HOOKS_DIR}/deploy" "$1" --root "${ROOT:-/}" </dev/null

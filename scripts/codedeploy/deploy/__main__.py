@@ -4,7 +4,6 @@ import argparse
 import os
 import signal
 import sys
-import traceback
 from pathlib import Path
 from types import FrameType
 
@@ -51,6 +50,8 @@ def attempt(event: str, root: Path, archive: Path) -> Failure | None:
     except OSError as error:
         return failure_of(error)
     except Exception as error:  # a fault of this program, which must not end in a traceback alone
+        import traceback
+
         output.detail("".join(traceback.format_exception(error)))
         said = " ".join(f"{type(error).__name__}: {error}".split())
         return Failure(

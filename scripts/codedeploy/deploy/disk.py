@@ -1,7 +1,6 @@
 """Is there room for a deployment?"""
 
 import os
-import zipfile
 from pathlib import Path
 
 from deploy.bundle import Bundle
@@ -38,6 +37,8 @@ def check_room(folder: Path, needed: int) -> None:
 
 
 def _unpacked(wheel: Path) -> int:
+    import zipfile  # not needed where the environment is there already, and hooks should start fast
+
     try:
         with zipfile.ZipFile(wheel) as archive:
             return sum(member.file_size for member in archive.infolist())

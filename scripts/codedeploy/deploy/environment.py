@@ -5,7 +5,6 @@ import os
 import re
 import sys
 import sysconfig
-import zipfile
 from pathlib import Path
 
 from deploy import files
@@ -112,6 +111,8 @@ def _reason(output: str) -> str:
 
 def _extract_uv(bundle: Bundle, target: Path) -> Path:
     """Take the uv program out of its wheel, which is also one of the release's packages."""
+    import zipfile  # see disk.py
+
     wheels = [file for path, file in bundle.manifest.files.items() if UV_WHEEL.fullmatch(path)]
     if len(wheels) != 1:
         raise Failure(

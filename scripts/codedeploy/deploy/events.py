@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from deploy import configuration, disk, environment, files, flight, retention, swap
+from deploy import configuration, disk, environment, files, flight, retention
 from deploy.bundle import Bundle
 from deploy.host import Host
 from deploy.output import detail
@@ -52,17 +52,23 @@ def discard_leftovers(host: Host) -> None:
 
 def application_start(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -> None:
     """Swap."""
+    from deploy import swap  # only here: what speaks HTTP takes a while to load
+
     swap.swap_to(host, bundle.digest)
 
 
 def validate_service(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -> None:
     """Prove it, or put the previous release back."""
+    from deploy import swap
+
     swap.validate(host, bundle.digest)
     retention.finish(host, bundle.digest)
 
 
 def allow_traffic(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -> None:
     """Warm up, on either side of AllowTraffic."""
+    from deploy import swap
+
     swap.warm_up(host, bundle.digest)
 
 

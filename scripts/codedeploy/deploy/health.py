@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from deploy.errors import Failure
 
 ASK_S = 5.0
-PAUSE_S = 0.1
+PAUSE_S = 0.05
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -96,9 +96,11 @@ class Door:
         deadline = time.monotonic() + within_s
         asked_to_give_up = time.monotonic()
         in_a_row = 0
-        while in_a_row < times:
+        while True:
             complaint = self.complaint(digest)
             in_a_row = 0 if complaint else in_a_row + 1
+            if in_a_row == times:
+                return
             if complaint and time.monotonic() - asked_to_give_up > 1:
                 asked_to_give_up = time.monotonic()
                 if failure := give_up():

@@ -1,8 +1,9 @@
 """A release on the host: the bundle's files under its digest, immutable, complete or absent."""
 
-import compileall
+import contextlib
 import hashlib
 import json
+import py_compile
 from pathlib import Path
 
 from deploy import files
@@ -42,9 +43,9 @@ def _make(host: Host, bundle: Bundle, release: Path, link: str) -> None:
     (temporary / RELEASE).write_text(json.dumps(about, indent=2) + "\n")
     (temporary / ".venv").symlink_to(link)
     # The service cannot write here; compiled for the place it will be at, so that tracebacks name it.
-    compileall.compile_dir(
-        temporary, maxlevels=20, quiet=2, stripdir=str(temporary), prependdir=str(release), workers=1
-    )
+    for source in temporary.rglob("*.py"):
+        with contextlib.suppress(py_compile.PyCompileError):  # it may be nobody's to import
+            py_compile.compile(str(source), dfile=str(release / source.relative_to(temporary)), doraise=True)
     files.publish(temporary, release)
 
 

@@ -9,7 +9,7 @@ import contextlib
 import time
 
 from deploy import retention, systemd
-from deploy.errors import Failure, Interrupted
+from deploy.errors import Failure, Interrupted, failure_of
 from deploy.health import Door
 from deploy.host import Host
 from deploy.output import detail, warn
@@ -34,7 +34,11 @@ def swap_to(host: Host, digest: str) -> None:
         detail(f"{pointers.current} serves now")
     try:
         _start_and_prove(host, digest)
-    except Failure as failure:
+        with step("point", f"Pointing at {digest[:12]}"):
+            pointers.move_to(digest)
+            systemd.replace_workers(Units(digest).service)
+    except (Failure, OSError) as error:
+        failure = error if isinstance(error, Failure) else failure_of(error)
         unproved = pointers.unproved
         if pointers.current != digest:
             _put_away(digest)
@@ -48,9 +52,6 @@ def swap_to(host: Host, digest: str) -> None:
             rest = "It is the current release, so it is being tried further."
         reason = f"Release {digest[:12]} did not start: {str(failure).rstrip('.')}."
         raise Failure(f"{reason} {rest}", failure.cause) from None
-    with step("point", f"Pointing at {digest[:12]}"):
-        pointers.move_to(digest)
-        systemd.replace_workers(Units(digest).service)
     stop_others(digest)
     detail(f"{digest} serves")
 
@@ -102,10 +103,13 @@ def _put_away(digest: str) -> None:
 def stop_others(digest: str | None) -> None:
     """Stop every release but ``digest``, letting requests under way finish."""
     with step("stop-others", "Stopping other releases"):
+        units: list[str] = []
         for other in sorted(systemd.loaded_digests() - {digest}):
             detail(f"{other} finishes its requests and ends")
-            systemd.stop(Units(other).all)
-            systemd.forget_failure(Units(other).all)
+            units += Units(other).all
+        if units:
+            systemd.stop(units)
+            systemd.forget_failure(units)
 
 
 def validate(host: Host, digest: str) -> None:

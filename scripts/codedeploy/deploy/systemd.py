@@ -52,9 +52,8 @@ def stop(units: Sequence[str]) -> None:
 
 def forget_failure(units: Sequence[str]) -> None:
     """Clear the failed state, where there is one."""
-    # A unit that is not loaded any more has none, and systemctl calls that an error.
-    for unit in units:
-        run(["systemctl", "reset-failed", unit], timeout_s=START_S, check=False)
+    # A unit that is not loaded any more has none: systemctl calls that an error, and goes on.
+    run(["systemctl", "reset-failed", *units], timeout_s=START_S, check=False)
 
 
 def loaded_digests() -> set[str]:
