@@ -145,6 +145,13 @@ def test_rolling_deployments_cost_nobody_a_request(running):
     assert "1 of 2 hosts done" in running.text
 
 
+def test_one_host_migrates_for_both(running):
+    first, second = running.result["migrations"]
+    assert sorted(first) == sorted(name for name in running.result["hosts"] if name.startswith("i-"))
+    assert sum(told.startswith("applied ") for told in first.values()) == 1
+    assert not any(told.startswith("applied ") for told in second.values())
+
+
 def test_production_has_its_secrets_from_ssm_alone(running):
     instances = [name for name in running.result["hosts"] if name.startswith("i-")]
     for name in instances:

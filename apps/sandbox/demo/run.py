@@ -153,6 +153,7 @@ def perform(demo: Demo, options: argparse.Namespace) -> None:
         hosts={host.name: host.url for host in demo.hosts},
         front_doors=demo.front_doors,
         rolling=[tally.saved() for tally in story.rolled],
+        migrations=story.migrated,
         scenarios=outcomes,
     )
     show(demo, story, release)
@@ -173,8 +174,11 @@ def show(demo: Demo, story: Story, release: Release) -> None:
         if balancer:
             for host in hosts:
                 say(f"              {host.url}/version  {host.name}")
-    for tally in story.rolled:
+    for tally, migrated in zip(story.rolled, story.migrated, strict=True):
         say(f"Rolling deployment to production, host by host: {tally}.")
+        if migrated:
+            told = ", ".join(f"{host} {result}" for host, result in migrated.items())
+            say(f"  migrations: {told}")
     say("Lockkeeper", "bold")
     say(f"  admin       {control.url}/admin/")
     say(f"  API         {control.url}/api/docs/")

@@ -28,6 +28,7 @@ from .slot import Slot
 from .source import Repository
 
 START_TIMEOUT = 60.0  # seconds
+RECORDS_TIMEOUT = 20.0
 APPROVER = "approver"
 PRODUCTION_HOSTS = 2
 
@@ -49,6 +50,14 @@ def drop_quietly(server: postgres.Server, database: str) -> None:
     """Drop a database at the end; on a server that is going away it does not matter."""
     with contextlib.suppress(PostgresError):
         server.drop_database(database)
+
+
+def _in_words(migrations: dict[str, Any]) -> str:
+    if migrations["result"] == "applied":
+        return f"applied {len(migrations['applied'])} in {migrations['seconds']:.1f} s"
+    if migrations["result"] == "by-another":
+        return f"left them to {migrations['host']}"
+    return "found none missing" if migrations["result"] == "nothing" else str(migrations["result"])
 
 
 @dataclass
@@ -274,6 +283,25 @@ class Demo:
         if code != expected:
             raise DemoError(f"{client.last} (exit code {code}, where {expected} was expected)", client.log)
         return output
+
+    def migrations(self, promotion_id: int) -> dict[str, str]:
+        """What each host of a promotion's deployment said of its migrations, by host."""
+        deployment = self.control.get(f"promotions/{promotion_id}/")["deployment"]["id"]
+        deadline = time.monotonic() + RECORDS_TIMEOUT
+        while True:
+            targets = self.control.get(f"deployments/{deployment}/")["targets"]
+            records = {
+                target["target_id"]: event["record"]
+                for target in targets
+                for event in target["events"]
+                if event["name"] == "AfterInstall" and event["record"]
+            }
+            # Hosts upload them meanwhile, and nothing depends on whether they manage to.
+            if len(records) == len(targets) or time.monotonic() > deadline:
+                break
+            time.sleep(LOOK_SECONDS)
+        found = {host: record["migrations"] for host, record in records.items() if record["migrations"]}
+        return {host: _in_words(each) for host, each in found.items()}
 
     def approve(self, promotion: dict[str, Any]) -> None:
         """Approve as the second user."""

@@ -21,6 +21,7 @@ class Story:
     repository: Repository
     approve: bool
     rolled: list[Tally] = field(default_factory=list)  # of each rolling deployment
+    migrated: list[dict[str, str]] = field(default_factory=list)  # likewise, by host
 
     def good(self) -> Release:
         """Bring HEAD to staging by the gate alone, and to production after an approval."""
@@ -69,6 +70,7 @@ class Story:
                 f"deployment: {probe.tally.failures[0]}"
             )
         self.rolled.append(probe.tally)
+        self.migrated.append(demo.migrations(promotion["id"]))
         return probe.tally
 
     def _ask(self, promotion: dict[str, Any]) -> None:
