@@ -1,6 +1,9 @@
 """Releases share hashed static files; each has its own manifest."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from django.core.management import call_command
@@ -131,3 +134,18 @@ def test_settings_of_a_checkout_are_refused(release, settings):
     }
     with pytest.raises(Invalid, match="STATIC_FROM_SOURCE"):
         collect_release()
+
+
+@pytest.mark.integration
+def test_killed_at_any_file_operation_no_release_misses_a_file(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.rollout.kill_collect", tmp_path],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    kills = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(kills) > 30
+    assert [kill["ended"] for kill in kills] == [False] * (len(kills) - 1) + [True]
+    assert [kill for kill in kills if kill["problems"]] == []

@@ -55,6 +55,19 @@ def test_readyz_ignores_what_a_newer_release_applied(client):
     assert client.get("/readyz").status_code == 200
 
 
+@pytest.mark.django_db
+def test_readyz_does_not_ask_who_migrated(client):
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE rollout_migrationrun")
+    assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.django_db
+def test_readyz_of_the_first_release_with_records_waits_for_their_table(client):
+    MigrationRecorder(connection).record_unapplied("rollout", "0001_migrationrun")
+    assert client.get("/readyz").json()["reason"] == "1 migrations are not applied: rollout.0001_migrationrun"
+
+
 def test_readyz_says_when_the_database_is_away(client, monkeypatch):
     def refuse(_self):
         raise OperationalError("connection refused")
