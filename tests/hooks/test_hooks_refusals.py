@@ -1,8 +1,12 @@
 """What must not be installed is refused before anything on the host changes, with the next step."""
 
 import dataclasses
+import errno
 import json
 import os
+import shlex
+import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -10,6 +14,7 @@ import pytest
 from tests.hooks.agent import Deployment, Machine
 
 pytestmark = pytest.mark.integration
+NEWER = "wheelhouse/new-1.0-cp311-cp311-manylinux_2_99_x86_64.whl"
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +118,27 @@ def test_a_changed_wheel_is_found_before_it_is_run(settled, make_bundle, refused
     assert f"{wheel.name} (changed)" in refused(deployment)
 
 
+def test_a_manifest_that_was_changed_after_the_bundle_was_unpacked(settled, make_bundle, refused):
+    deployment = Deployment(settled, make_bundle("two"))
+    manifest = deployment.archive / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b"1.0", b"1.1", 1))
+    assert "manifest.json (not the one in bundle.tar)" in refused(deployment)
+
+
+def test_one_byte_of_any_part_is_enough(settled, make_bundle, refused):
+    """In the first, a middle and the last member of the bundle, whatever it is."""
+    bundle = make_bundle("two")
+    size = bundle.path.stat().st_size
+    for place in (700, size // 2, size - 12000):
+        deployment = Deployment(settled, bundle)
+        with (deployment.folder / "bundle.tar").open("r+b") as stream:
+            stream.seek(place)
+            byte = stream.read(1)
+            stream.seek(place)
+            stream.write(bytes([byte[0] ^ 1]))
+        assert "was changed after it was published" in refused(deployment)
+
+
 def altered(bundle, folder, change):
     """The bundle with another manifest, as an honest but wrong build would make it."""
     path = folder / "altered.tar"
@@ -136,18 +162,24 @@ def altered(bundle, folder, change):
     [
         (lambda m: m["python"].update(machine="aarch64"), "machine is x86_64 here and aarch64 in the bundle"),
         (lambda m: m["python"].update(version="3.99", abi="cp399"), "3.99 in the bundle; abi is"),
+        (lambda m: m["python"].update(libc="musl"), "libc is glibc here and musl in the bundle"),
+        (lambda m: m["files"].update({NEWER: m["files"]["manage.py"]}), f"{NEWER} needs glibc 2.99 and"),
         (lambda m: m.update(schema=2), "schema 2, and these hooks know 1"),
         (lambda m: m.pop("lock"), "manifest.json has no 'lock'"),
         (lambda m: m.update(files=[]), "manifest.json cannot be read"),
         (lambda m: m["files"].update({"../x": m["files"]["manage.py"]}), "not a path inside the bundle"),
     ],
-    ids=["machine", "python", "schema", "lock", "files", "path"],
+    ids=["machine", "python", "libc", "glibc", "schema", "lock", "files", "path"],
 )
 def test_a_manifest_for_something_else(settled, make_bundle, refused, tmp_path, change, reason):
     if os.uname().machine != "x86_64" and "x86_64" in reason:
         pytest.skip("the expected text names this machine")
     bundle = altered(make_bundle("two"), tmp_path, change)
-    assert reason in refused(Deployment(settled, bundle, key="other.tar"))
+    said = refused(Deployment(settled, bundle, key="other.tar"))
+    assert reason in said
+    is_platform = "built for another platform" in said
+    assert ("Known cause: platform-mismatch" in said) == is_platform
+    assert is_platform == (" here and " in reason or "glibc" in reason or "abi is" in reason)
 
 
 def test_a_deployment_for_another_group(settled, make_bundle, refused):
@@ -204,3 +236,21 @@ def test_a_missing_environment_file(machine, make_bundle):
     (machine.root / "etc/lockkeeper/environment").unlink()
     result = Deployment(machine, make_bundle("one")).run_until("AfterInstall")
     assert "environment is missing: run scripts/provision-host with --environment" in result.reason
+
+
+def test_no_network_is_needed(machine, make_bundle, tmp_path):
+    """All of AfterInstall in a network namespace of its own, in which not even the loopback is up."""
+    alone = ["unshare", "--net"]
+    if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("taking the network away needs the right to make a namespace")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {shlex.join(alone)} {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    script = f"import socket; print(socket.socket().connect_ex(('127.0.0.1', {machine.port})))"
+    deployment = Deployment(machine, make_bundle("alone", in_prepare=script))
+    deployment.run_until("Install")
+    machine.configure("PYTHON", str(python))
+    result = deployment.run("AfterInstall")
+    assert result.code == 0, result.output
+    assert "building from the wheelhouse" in result.output
+    assert f"       {errno.ENETUNREACH}\n" in result.output
