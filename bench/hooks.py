@@ -6,8 +6,8 @@ Three cases: new code with an unchanged lock; one dependency in another version;
 on the host. Ours run under a light load, whose failed requests are counted.
 
 The application's own boot is not in the figures. It is measured by itself, from `systemctl start` to the
-first answer on the private socket, and taken off. So is the rest of the 2 s for which a release that is new to
-the host is watched before anybody meets it. The usual `systemctl restart` waits for neither.
+first answer on the private socket, and taken off. So is the rest of the 2 s for which a release that is new
+to the host is watched before anybody meets it. The usual `systemctl restart` waits for neither.
 """
 
 import argparse
