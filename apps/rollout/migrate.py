@@ -122,7 +122,9 @@ class _Attempt:
         return self.locked and self.session.begin()
 
     def give_up(self, timeout_s: float) -> NoReturn:
-        holder = holder_of(self.records.connection, AT_WORK if self.locked else MIGRATE)
+        # Rather the session that works: ended, it is recorded as failed; the other only holds the lock.
+        connection = self.records.connection
+        holder = holder_of(connection, AT_WORK) or holder_of(connection, MIGRATE)
         raise LockNotGranted(
             f"Another process has held the migration lock for {timeout_s:.0f} s: "
             f"{holder or 'it has just ended'}. "

@@ -31,6 +31,8 @@ class Records:
 
     def __enter__(self) -> Self:
         self.connection = connections[ALIAS] = connections[self.using].copy(ALIAS)
+        options = self.connection.settings_dict["OPTIONS"]
+        options["application_name"] = f"migrate_once {self.host}"[:56] + " (lock)"
         return self
 
     def __exit__(self, *_: object) -> None:

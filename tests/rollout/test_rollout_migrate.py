@@ -200,6 +200,8 @@ def test_only_one_run_at_a_time_can_be_recorded(tide):
 def test_settings_of_the_session_are_only_for_the_migrations(tide, scratch):
     tide.add(
         "0002_mark",
+        "CREATE TABLE sessions AS SELECT application_name FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name LIKE 'migrate_once%%'",
         "CREATE TABLE seen AS SELECT current_setting('lock_timeout') AS lock,"
         " current_setting('statement_timeout') AS statement, current_setting('application_name') AS name",
     )
@@ -209,6 +211,8 @@ def test_settings_of_the_session_are_only_for_the_migrations(tide, scratch):
     with scratch.cursor() as cursor:
         cursor.execute("SELECT * FROM seen")
         assert cursor.fetchone() == ("5s", "0", "migrate_once here")
+        cursor.execute("SELECT application_name FROM sessions ORDER BY 1")
+        assert cursor.fetchall() == [("migrate_once here",), ("migrate_once here (lock)",)]
         cursor.execute("SHOW lock_timeout")
         assert cursor.fetchone() == ("0",)
 
