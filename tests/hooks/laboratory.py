@@ -97,7 +97,7 @@ class Laboratory:
         killer.write_text(textwrap.dedent(KILLER))
         self.deadly = folder / "python"
         self.deadly.write_text(
-            f'#!/bin/sh\n[ -n "$KILL_AT" ] && [ "$1" = -I ] || exec {sys.executable} "$@"\n'
+            f'#!/bin/sh\n[ -n "$KILL_AT" ] && [ "$2" = -B ] || exec {sys.executable} "$@"\n'
             f'exec {sys.executable} -I -B {killer} "$@"\n'
         )
         self.deadly.chmod(0o755)
