@@ -54,6 +54,25 @@ def holder_of(connection: BaseDatabaseWrapper, key: int) -> str:
     return f"pid {pid} ({application or 'no application_name'}, from {address or 'this machine'})"
 
 
+def set_for_session(connection: BaseDatabaseWrapper, **values: str) -> None:
+    with connection.cursor() as cursor:
+        for name, value in values.items():
+            cursor.execute("SELECT set_config(%s, %s, false)", [name, value])
+
+
+def end_with_client(connection: BaseDatabaseWrapper) -> None:
+    """Have PostgreSQL notice soon that the process, or its whole host, is no more: not after hours."""
+    # Settings that a server's system does not know are refused.
+    with suppress(DatabaseError):
+        set_for_session(
+            connection,
+            tcp_keepalives_idle="20",
+            tcp_keepalives_interval="10",
+            tcp_keepalives_count="3",
+            client_connection_check_interval="1s",
+        )
+
+
 class WorkSession:
     """The session that migrates: it gives up waiting for a lock soon, and its work ends with its process."""
 
@@ -71,9 +90,7 @@ class WorkSession:
                 return False
             self.pid = pid
             self.set(application_name=self.name)
-            # A server on a system that cannot do it says so by an error.
-            with suppress(DatabaseError):
-                self.set(client_connection_check_interval="1s")
+            end_with_client(self.connection)
         self.set(
             lock_timeout=f"{settings.MIGRATION_LOCK_TIMEOUT_S}s",
             # One meant for requests would cut a long index build. The hook's own limit ends it.
@@ -93,10 +110,4 @@ class WorkSession:
             time.sleep(POLL_S)
 
     def set(self, **values: str) -> None:
-        with self.connection.cursor() as cursor:
-            for name, value in values.items():
-                cursor.execute("SELECT set_config(%s, %s, false)", [name, value])
-
-    def end(self) -> None:
-        """Give all of it back."""
-        self.connection.close()
+        set_for_session(self.connection, **values)

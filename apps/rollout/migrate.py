@@ -132,9 +132,13 @@ class _Attempt:
         )
 
     def nothing_to_do(self, last: MigrationRun | None) -> None:
-        if last and last.result == Result.APPLIED and last.host != self.outcome.host:
-            self.outcome.host, self.outcome.result = last.host, "by-another"
-            self.say(f"another host ({last.host}) has applied the migrations")
+        by = last if last and last.host != self.outcome.host else None
+        if self.outcome.plan:
+            # It was missing when we looked first: perhaps for another deployment, or an operator.
+            by = by or self.records.newest()
+        if by and by.result == Result.APPLIED:
+            self.outcome.host, self.outcome.result = by.host, "by-another"
+            self.say(f"another host ({by.host}) has applied the migrations")
         else:
             self.outcome.result = "nothing"
             self.say("no migrations to apply")

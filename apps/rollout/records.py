@@ -11,7 +11,7 @@ from django.db import InterfaceError, OperationalError, connections
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from apps.rollout.locks import MIGRATE, try_lock
+from apps.rollout.locks import MIGRATE, end_with_client, try_lock
 from apps.rollout.models import MigrationRun
 
 ALIAS = "rollout-records"
@@ -46,7 +46,10 @@ class Records:
 
     def lock(self) -> bool:
         """Take the migration lock if it is free."""
-        return try_lock(self.connection, MIGRATE)
+        if not try_lock(self.connection, MIGRATE):
+            return False
+        end_with_client(self.connection)
+        return True
 
     def exist(self) -> bool:
         """Whether there is a table yet: its own migration is among those of the first release that has it."""
@@ -60,6 +63,10 @@ class Records:
         if not self.deployment or not self.exist():
             return None
         return self.runs.filter(deployment_id=self.deployment).order_by("-id").first()
+
+    def newest(self) -> MigrationRun | None:
+        """The last run of all, whosever it was."""
+        return self.runs.order_by("-id").first() if self.exist() else None
 
     def close_dead(self) -> list[MigrationRun]:
         """Mark the runs abandoned that are not: nobody can be running, since the lock is ours."""

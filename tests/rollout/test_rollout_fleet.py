@@ -64,6 +64,19 @@ def test_of_eight_hosts_one_applies_an_ordinary_migration(fleet, folder):
     assert fleet.results() == [("d-1", "applied")]
 
 
+def test_a_host_of_another_deployment_waits_too(fleet, folder):
+    fleet.ask("CREATE TABLE gate AS SELECT 1")
+    wait = "WHILE EXISTS (SELECT FROM gate) LOOP PERFORM pg_sleep(0.05); END LOOP"
+    folder.add("0002_next", f"DO 'BEGIN {wait}; END'")
+    (first,) = fleet.start(deployment="d-1")
+    wait_until(lambda: fleet.waits_in(wait))
+    (second,) = fleet.start(deployment="d-2")
+    wait_until(lambda: second.says("waiting for another host's migrations"))
+    fleet.ask("DELETE FROM gate")
+    only_one_applied(fleet, [first, second], BOTH)
+    assert fleet.results() == [("d-1", "applied")]
+
+
 def test_an_index_is_built_while_others_wait_and_write(fleet, folder):
     fleet.run()
     folder.add("0002_next", INDEX, atomic=False)

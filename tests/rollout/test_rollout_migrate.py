@@ -203,14 +203,16 @@ def test_settings_of_the_session_are_only_for_the_migrations(tide, scratch):
         "CREATE TABLE sessions AS SELECT application_name FROM pg_stat_activity"
         " WHERE datname = current_database() AND application_name LIKE 'migrate_once%%'",
         "CREATE TABLE seen AS SELECT current_setting('lock_timeout') AS lock,"
-        " current_setting('statement_timeout') AS statement, current_setting('application_name') AS name",
+        " current_setting('statement_timeout') AS statement, current_setting('application_name') AS name,"
+        " current_setting('client_connection_check_interval') AS looks,"
+        " current_setting('tcp_keepalives_idle') AS asks",
     )
     with scratch.cursor() as cursor:
         cursor.execute("SET statement_timeout = '7s'")
     migrate()
     with scratch.cursor() as cursor:
         cursor.execute("SELECT * FROM seen")
-        assert cursor.fetchone() == ("5s", "0", "migrate_once here")
+        assert cursor.fetchone() == ("5s", "0", "migrate_once here", "1s", "20")
         cursor.execute("SELECT application_name FROM sessions ORDER BY 1")
         assert cursor.fetchall() == [("migrate_once here",), ("migrate_once here (lock)",)]
         cursor.execute("SHOW lock_timeout")
