@@ -18,9 +18,9 @@ from deploy.steps import step
 from deploy.systemd import Units
 
 TIMES_IN_A_ROW = 5
-# A release that has never proved itself here must have lived for so long before anybody meets it: some answer
-# first and die a moment later. Most of it is its own start.
-STEADY_S = 2.0
+# A release that has never proved itself here must have been up for so long before anybody meets it: some
+# answer first and die a moment later.
+STEADY_S = 1.5
 
 
 def swap_to(host: Host, digest: str) -> None:
@@ -59,7 +59,6 @@ def swap_to(host: Host, digest: str) -> None:
 def _start_and_prove(host: Host, digest: str) -> None:
     """Start a release and wait until it says on its private socket that it is this one and ready."""
     units = Units(digest)
-    began = time.monotonic()
     with step("start", f"Starting {digest[:12]} beside what serves"):
         try:
             systemd.start(units.service)
@@ -69,6 +68,8 @@ def _start_and_prove(host: Host, digest: str) -> None:
             _show_log(units.service)
             raise systemd.failure_of(units.service) from failure
 
+    # With --preload it is up when its code has been loaded, however long that took.
+    up = time.monotonic()
     process = systemd.main_pid(units.service)
 
     def ended() -> Failure | None:
@@ -82,7 +83,7 @@ def _start_and_prove(host: Host, digest: str) -> None:
             door.wait_for(digest, times=1, within_s=host.prove_s, give_up=ended)
             systemd.start(units.reconcile)
             if not retention.has_proved(host, digest):
-                time.sleep(max(0.0, began + STEADY_S - time.monotonic()))
+                time.sleep(max(0.0, up + STEADY_S - time.monotonic()))
                 if failure := ended():
                     raise failure
         except Failure:
