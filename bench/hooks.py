@@ -155,7 +155,7 @@ def measure(folder: Path, server: postgres.Server, runs: int) -> int:
 def deploy_ours(machine: Machine, first: Bundle, series: dict[str, list[Bundle]], figures: Figures) -> None:
     say("our hooks")
     machine.deploy(first)
-    with Load(machine.port, clients=1) as load:
+    with Load(machine.port, clients=1, methods=("GET",), pause_s=0.1) as load:
         for case, bundles in series.items():
             for bundle in bundles:
                 deployment = Deployment(machine, bundle)

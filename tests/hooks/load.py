@@ -87,12 +87,15 @@ class Load:
         clients: int = 2,
         path: str = "/version",
         methods: Sequence[str] = ("GET", "POST"),
+        methods: tuple[str, ...] = ("GET", "POST"),
+        pause_s: float = PAUSE_S,
         mixed: int = 0,
         long_s: float = LONG_S,
     ) -> None:
         self.address = address
         self.port = port
         self.path = path
+        self.pause_s = pause_s
         self.long_s = long_s
         self._end = threading.Event()
         self.kinds: list[Kind] = []
@@ -156,7 +159,7 @@ class Load:
                     raise
                 finally:
                     request.waited_s = time.monotonic() - request.began
-            time.sleep(PAUSE_S)
+            time.sleep(self.pause_s)
         connection.close()
 
     def _long(self, kind: Kind) -> None:
