@@ -87,7 +87,6 @@ class Load:
         clients: int = 2,
         path: str = "/version",
         methods: Sequence[str] = ("GET", "POST"),
-        methods: tuple[str, ...] = ("GET", "POST"),
         pause_s: float = PAUSE_S,
         mixed: int = 0,
         long_s: float = LONG_S,
