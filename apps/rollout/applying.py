@@ -123,10 +123,11 @@ class Applying:
         if action == "apply_start":
             self.current = migration
             self.session.renew()
-            self.watch.follow(self.session.pid)
+            self.watch.pid = self.session.pid
             self._started = time.monotonic()
             if self.patience.what != self.label:
                 self.patience = self._patience()
+                self.watch.seen = []
         elif action == "apply_success":
             self.applied.append(self.label)
             if self._verbosity:

@@ -47,7 +47,7 @@ class Blocker:
 
 
 class BlockerWatch:
-    """Looks every now and then, in a thread, who blocks the session ``pid``; ``seen`` is what it saw last."""
+    """Looks every now and then, in a thread, who blocks the session ``pid``; ``seen`` is the last it saw."""
 
     def __init__(self, connection: BaseDatabaseWrapper, *, every_s: float, say: Callable[[str], Any]) -> None:
         self.pid = 0
@@ -69,11 +69,6 @@ class BlockerWatch:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-
-    def follow(self, pid: int) -> None:
-        """Look at this session from now on, and forget what was seen."""
-        self.pid = pid
-        self.seen = []
 
     def describe(self) -> tuple[str, str]:
         """Who was seen, and the way out; both as a clause."""

@@ -53,13 +53,13 @@ def held(tide, others):
 
 def test_who_holds_the_lock_is_named_with_the_way_out(tide, held, settings):
     settings.MIGRATION_LOCK_TIMEOUT_S = 1
-    settings.MIGRATION_LOCK_TRIES = 2
+    settings.MIGRATION_LOCK_TRIES = 3
     tide.add("0002_mark", "ALTER TABLE tide_mark ADD height integer")
     with pytest.raises(LockNotGranted) as caught:
         migrate()
     pid = held.info.backend_pid
     text = str(caught.value)
-    assert text.startswith("tide.0002_mark got no lock in 2 tries, ")
+    assert text.startswith("tide.0002_mark got no lock in 3 tries, ")
     assert "(canceling statement due to lock timeout): held by pid " in text
     assert f"held by pid {pid} (a forgotten shell, idle in transaction, for " in text
     assert f"Let it end or SELECT pg_terminate_backend({pid}), then deploy again." in text

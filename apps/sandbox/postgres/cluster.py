@@ -83,6 +83,8 @@ class Cluster:
 
     def resume(self) -> None:
         """Start the server again after `halt`, on the port that was asked for."""
+        # The crashed server's would be taken for the new one's.
+        (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
         self._start()
 
     def stop(self) -> None:
