@@ -8,6 +8,7 @@ import pytest
 from tests.hooks import trees
 from tests.hooks.agent import Machine
 
+pytest.register_assert_rewrite("tests.hooks.laboratory")
 # The deploy program is no part of the site: it runs on hosts, from its own folder.
 sys.path.insert(0, str(trees.REPOSITORY / "scripts/codedeploy"))
 

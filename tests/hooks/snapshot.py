@@ -50,7 +50,8 @@ def _about(path):
         return f"{mode} -> {path.readlink()}"
     if path.is_dir():
         return mode
-    key = (status.st_ino, status.st_mtime_ns, status.st_size)
+    # With the change time: inodes are used again, and what comes out of a bundle has a fixed time.
+    key = (status.st_dev, status.st_ino, status.st_ctime_ns, status.st_size)
     if key not in _hashes:
         content = path.read_bytes()
         if path.suffix == ".pyc":
