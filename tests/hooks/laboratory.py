@@ -90,7 +90,9 @@ class Laboratory:
         self.own_locks = own_locks
         self.folder = folder
         self.wheelhouse = wheelhouse
-        self.source = trees.make_tiny_tree(folder / "source", tale="tale-000")
+        # Each release has a file of its own that makes it unready.
+        own_file = "os.environ['UNREADY_FILE'] += f'.{TALE}'"
+        self.source = trees.make_tiny_tree(folder / "source", tale="tale-000", at_import=own_file)
         self.machine = Machine(folder / "staging-1" / "root")
         self.number = 0
         killer = folder / "killer.py"
@@ -114,6 +116,7 @@ class Laboratory:
     def new_bundle(self):
         self.number += 1
         tale = f"tale-{self.number:03}"
+        self.unready = self.machine.unready.with_suffix(f".{tale}")
         tree = self.folder / tale
         # Copies of the first: the repository's own hooks may be edited while this runs.
         shutil.copytree(self.source, tree)
@@ -154,10 +157,10 @@ class Laboratory:
                 self.finish()
                 self.arrive(event)
                 assert self.ready[2] == self.arrivals[event]
-        old = self.machine.serving()
+        proved = {self.machine.serving(), self.machine.pointer("previous"), self.bundle.digest}
         result = self.ready[1].run(event, **how)
         assert result.code in {0, -9}, result.output
-        assert self.machine.serving() in {old, self.bundle.digest}
+        assert self.machine.serving() in proved
         return result.code == -9
 
     def arrive(self, event):
@@ -176,6 +179,11 @@ class Laboratory:
             self.finish()
         elif state != self.ready[2]:
             self.ready = None
+
+    def begin_afresh(self):
+        """Go on with a bundle of which nothing is on the host."""
+        if self.ready is not None:
+            self.finish()
 
     def finish(self):
         """Deploy the whole of it, which must end as always; go on with another bundle."""

@@ -53,9 +53,32 @@ def test_killed_before_and_after_each_step(laboratory, event):
             laboratory.deploy_again()
 
 
+@pytest.mark.parametrize(
+    ("number", "when"),
+    [(2, "before"), (4, "after"), (2, "after"), (5, "after")],
+    ids=["nothing done", "the one before runs", "it is current", "the new one is gone"],
+)
+def test_killed_while_the_one_before_is_put_back(laboratory, number, when):
+    """ValidateService of a release that is not ready.
+
+    Its steps: check-deployment, front-door, put-back (with start and prove in it), stop-others.
+    """
+    laboratory.begin_afresh()
+    laboratory.arrive("ValidateService")
+    laboratory.unready.touch()
+    laboratory.machine.lose_patience(2)
+    try:
+        assert laboratory.kill("ValidateService", KILL_AT=f"{number} {when}")
+    finally:
+        laboratory.machine.lose_patience(60)
+        laboratory.unready.unlink()
+    laboratory.finish()
+
+
 @pytest.mark.parametrize("share", [0, 0.5])
 def test_the_agent_killed_during_install(laboratory, share):
     """The bundle's OVERWRITE is what lets the next Install go over what the killed one left."""
+    laboratory.begin_afresh()
     deployment = Deployment(laboratory.machine, laboratory.bundle)
     deployment.run_until("BeforeInstall")
     number = int(len(laboratory.bundle.document["files"]) * share)
