@@ -126,9 +126,17 @@ class Laboratory:
         remark = tale if self.own_locks else ""
         self.bundle = trees.bundle(tree, self.wheelhouse, self.folder / "made.tar", remark=remark)
 
+    def new_deployment(self):
+        """Hundreds of them would fill the disk: only the one whose ApplicationStop comes next is kept."""
+        deployment = Deployment(self.machine, self.bundle)
+        for folder in deployment.folder.parent.iterdir():
+            if folder not in {deployment.folder, self.machine.previous and self.machine.previous.folder}:
+                shutil.rmtree(folder)
+        return deployment
+
     def deploy(self):
         """The whole of a deployment, from ApplicationStop on."""
-        deployment = Deployment(self.machine, self.bundle)
+        deployment = self.new_deployment()
         for event in ALL_EVENTS:
             result = deployment.run(event)
             assert result.code == 0, result.output
@@ -165,7 +173,7 @@ class Laboratory:
 
     def arrive(self, event):
         """Deploy until it is an event's turn."""
-        deployment = Deployment(self.machine, self.bundle)
+        deployment = self.new_deployment()
         for each in ALL_EVENTS[: ALL_EVENTS.index(event)]:
             result = deployment.run(each)
             assert result.code == 0, result.output
