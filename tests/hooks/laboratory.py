@@ -11,7 +11,7 @@ import sys
 import textwrap
 
 from tests.hooks import trees
-from tests.hooks.agent import EVENTS, Deployment, Machine
+from tests.hooks.agent import EVENTS, Deployment, Machine, wait_until
 from tests.hooks.snapshot import state_of
 
 HOOKS = [
@@ -177,6 +177,9 @@ class Laboratory:
         for each in ALL_EVENTS[: ALL_EVENTS.index(event)]:
             result = deployment.run(each)
             assert result.code == 0, result.output
+        # ApplicationStart told the release before to finish, and does not wait for it.
+        listing = ("list-units", "--all", "--plain", "--no-legend", "lockkeeper*@*")
+        wait_until(lambda: " deactivating " not in self.machine.up.systemctl(*listing).stdout)
         self.ready = (event, deployment, self.state())
 
     def deploy_again(self):

@@ -55,13 +55,13 @@ def test_killed_before_and_after_each_step(laboratory, event):
 
 @pytest.mark.parametrize(
     ("number", "when"),
-    [(2, "before"), (4, "after"), (2, "after"), (5, "after")],
+    [(3, "before"), (5, "after"), (3, "after"), (6, "after")],
     ids=["nothing done", "the one before runs", "it is current", "the new one is gone"],
 )
 def test_killed_while_the_one_before_is_put_back(laboratory, number, when):
     """ValidateService of a release that is not ready.
 
-    Its steps: check-deployment, front-door, put-back (with start and prove in it), stop-others.
+    Its steps: check-deployment, stop-others, front-door, put-back (with start and prove in it), stop-others.
     """
     laboratory.begin_afresh()
     laboratory.arrive("ValidateService")

@@ -83,7 +83,9 @@ def _build(bundle: Bundle, environment: Path) -> None:
     done = run(
         [
             *(str(uv), "pip", "sync", "--quiet", "--python", str(made / "bin/python")),
-            *("--require-hashes", "--no-index", "--no-build", "--link-mode", "copy", "--compile-bytecode"),
+            *("--require-hashes", "--no-index", "--no-build", "--compile-bytecode"),
+            # To a cache that is this build's alone and goes with it: no two environments share a file.
+            *("--link-mode", "hardlink"),
             *("--find-links", str(bundle.archive / "wheelhouse"), str(lock)),
         ],
         environ=environ,
@@ -100,6 +102,7 @@ def _build(bundle: Bundle, environment: Path) -> None:
         )
     # uv's, which anybody on the host may write.
     (made / ".lock").unlink(missing_ok=True)
+    files.discard(temporary / "cache")
     files.publish(made, environment)
     files.discard(temporary)
 

@@ -38,7 +38,12 @@ def after_install(host: Host, bundle: Bundle, environ: Mapping[str, str]) -> Non
     finally:
         # Half an environment on a disk that is full would keep it full.
         discard_leftovers(host)
-    prepare_release(host, release, environ)
+    if retention.has_proved_alike(host, bundle.digest):
+        # Its static files are kept with it, and should its database lack a migration it does not say that
+        # it is ready, and takes over from nobody.
+        detail("it has proved itself here with these settings, so it is prepared")
+    else:
+        prepare_release(host, release, environ)
 
 
 def discard_leftovers(host: Host) -> None:

@@ -2,17 +2,22 @@
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import py_compile
+import shutil
 from pathlib import Path
 
 from deploy import files
 from deploy.bundle import Bundle, File, sha256
 from deploy.errors import Failure
 from deploy.host import Host
+from deploy.pointers import Pointers
 from deploy.steps import step
 
 RELEASE = "release.json"
+# How this interpreter's bytecode begins where its source's time does not count (PEP 552).
+UNCHECKED = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little")
 
 
 def ensure_release(host: Host, bundle: Bundle, environment: Path) -> Path:
@@ -42,11 +47,56 @@ def _make(host: Host, bundle: Bundle, release: Path, link: str) -> None:
     about = {"digest": bundle.digest, "version": bundle.manifest.version, "commit": bundle.manifest.commit}
     (temporary / RELEASE).write_text(json.dumps(about, indent=2) + "\n")
     (temporary / ".venv").symlink_to(link)
-    # The service cannot write here; compiled for the place it will be at, so that tracebacks name it.
-    for source in temporary.rglob("*.py"):
-        with contextlib.suppress(py_compile.PyCompileError):  # it may be nobody's to import
-            py_compile.compile(str(source), dfile=str(release / source.relative_to(temporary)), doraise=True)
+    _compile(host, bundle, temporary)
     files.publish(temporary, release)
+
+
+def _compile(host: Host, bundle: Bundle, folder: Path) -> None:
+    """Make the bytecode, since the service cannot write here; what did not change has it already.
+
+    It depends on nothing but the file's name and content: on import Python puts the file's real path in, so
+    that tracebacks name it.
+    """
+    current = Pointers(host).current
+    serving = host.release(current) if current else None
+    same = _same_files(serving, bundle) if serving else set()
+    for file in bundle.manifest.release_files():
+        if not file.path.endswith(".py"):
+            continue
+        compiled = importlib.util.cache_from_source(file.path)
+        (folder / compiled).parent.mkdir(exist_ok=True)
+        if serving and file.path in same and _is_bytecode(serving / compiled):
+            shutil.copyfile(serving / compiled, folder / compiled)
+            continue
+        with contextlib.suppress(py_compile.PyCompileError):  # it may be nobody's to import
+            py_compile.compile(
+                str(folder / file.path),
+                cfile=str(folder / compiled),
+                dfile=file.path,
+                doraise=True,
+                invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+            )
+
+
+def _same_files(serving: Path, bundle: Bundle) -> set[str]:
+    """The files that the serving release's manifest lists with the same content."""
+    try:
+        listed = json.loads((serving / "manifest.json").read_bytes())["files"]
+        return {
+            file.path
+            for file in bundle.manifest.release_files()
+            if listed[file.path]["sha256"] == file.sha256
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()  # nothing is taken over from a release that does not say what it is
+
+
+def _is_bytecode(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(UNCHECKED)) == UNCHECKED
+    except OSError:
+        return False
 
 
 def _copy(file: File, source: Path, target: Path) -> None:

@@ -4,6 +4,7 @@ Only under the host's lock. Everything is worked out anew from what is on the di
 before it is emptied, so that a run that was killed is carried on by the next one.
 """
 
+import hashlib
 import json
 import re
 import time
@@ -30,6 +31,21 @@ def has_proved(host: Host, digest: str) -> bool:
     return _marker(host, digest).is_file()
 
 
+def has_proved_alike(host: Host, digest: str) -> bool:
+    """Whether it has done so with exactly the variables that it would get now."""
+    marker = _marker(host, digest)
+    return marker.is_file() and marker.read_text().strip() == (_fingerprint(host, digest) or "unknown")
+
+
+def _fingerprint(host: Host, digest: str) -> str:
+    """What tells a release's variables from others, without them; empty where they cannot be read."""
+    try:
+        variables = configuration.service_variables(host, digest)
+    except Failure:
+        return ""
+    return hashlib.sha256(json.dumps(variables, sort_keys=True).encode()).hexdigest()
+
+
 def finish(host: Host, digest: str) -> None:
     """Remember that a release has just proved itself, and remove what has had its time.
 
@@ -37,9 +53,11 @@ def finish(host: Host, digest: str) -> None:
     """
     try:
         with step("retention", "What has had its time"):
+            _marker(host, digest).parent.mkdir(mode=0o700, exist_ok=True)
+            files.write_text(_marker(host, digest), f"{_fingerprint(host, digest)}\n")
             # The one before served until now.
-            for used in filter(None, (digest, Pointers(host).previous)):
-                _note_use(host, used)
+            if previous := Pointers(host).previous:
+                _note_use(host, previous)
             _Sweep(host, ignore_age=False).run()
     except (Failure, OSError) as error:
         warn(

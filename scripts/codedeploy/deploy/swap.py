@@ -52,7 +52,7 @@ def swap_to(host: Host, digest: str) -> None:
             rest = "It is the current release, so it is being tried further."
         reason = f"Release {digest[:12]} did not start: {str(failure).rstrip('.')}."
         raise Failure(f"{reason} {rest}", failure.cause) from None
-    stop_others(digest)
+    _tell_others(digest)
     detail(f"{digest} serves")
 
 
@@ -101,16 +101,27 @@ def _put_away(digest: str) -> None:
         systemd.forget_failure(units.all)
 
 
+def _tell_others(digest: str) -> None:
+    """Tell every release but ``digest`` to finish its requests and end; ValidateService waits for that."""
+    with step("stop-others", "Telling other releases to finish"):
+        if units := _other_units(digest):
+            systemd.stop(units, wait=False)
+
+
 def stop_others(digest: str | None) -> None:
-    """Stop every release but ``digest``, letting requests under way finish."""
+    """Stop every release but ``digest``, letting requests under way finish, and wait until they have."""
     with step("stop-others", "Stopping other releases"):
-        units: list[str] = []
-        for other in sorted(systemd.loaded_digests() - {digest}):
-            detail(f"{other} finishes its requests and ends")
-            units += Units(other).all
-        if units:
+        if units := _other_units(digest):
             systemd.stop(units)
             systemd.forget_failure(units)
+
+
+def _other_units(digest: str | None) -> list[str]:
+    units: list[str] = []
+    for other in sorted(systemd.loaded_digests() - {digest}):
+        detail(f"{other} finishes its requests and ends")
+        units += Units(other).all
+    return units
 
 
 def validate(host: Host, digest: str) -> None:
@@ -121,6 +132,8 @@ def validate(host: Host, digest: str) -> None:
     pointers = Pointers(host)
     url = host.settings["PUBLIC_URL"]
     unit = Units(digest).service
+    if pointers.current == digest:
+        stop_others(digest)
     try:
         with step("front-door", f"Asking {url}"):
             if pointers.current != digest:

@@ -45,9 +45,9 @@ def replace_workers(unit: str) -> None:
     run(["systemctl", "kill", "--kill-whom=main", "--signal=HUP", unit], timeout_s=START_S)
 
 
-def stop(units: Sequence[str]) -> None:
-    """Stop units and wait until they have; raise Failure when systemd cannot."""
-    run(["systemctl", "stop", *units], timeout_s=STOP_S)
+def stop(units: Sequence[str], *, wait: bool = True) -> None:
+    """Stop units and, unless told otherwise, wait until they have; raise Failure when systemd cannot."""
+    run(["systemctl", "stop", *([] if wait else ["--no-block"]), *units], timeout_s=STOP_S)
 
 
 def forget_failure(units: Sequence[str]) -> None:
