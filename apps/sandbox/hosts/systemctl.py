@@ -220,6 +220,9 @@ def _kill(manager: Manager, options: argparse.Namespace, answer: Answer) -> None
         unit = manager.loaded(str(unit_name(text)))
         if not isinstance(unit, ServiceUnit) or unit.active == "inactive":
             answer.fail(f"Failed to kill unit {unit_name(text)}: Unit {unit_name(text)} not loaded.")
+        elif options.kill_whom == "main" and not unit.main_pid:
+            # To signal 0 would be to signal this process's own group.
+            answer.fail(f"Failed to kill unit {unit_name(text)}: No main process to kill")
         elif options.kill_whom == "main":
             send_signal(unit.main_pid, number)
         else:
