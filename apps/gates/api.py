@@ -20,10 +20,14 @@ class FindingSerializer(Representation):
     verdict = serializers.ChoiceField(Verdict.choices)
     sentence = serializers.CharField()
     who = serializers.CharField(help_text="Who can supply what is missing.")
+    earliest = serializers.DateTimeField(
+        allow_null=True, help_text="When it could pass at the earliest by time alone; null if it cannot."
+    )
     evidence = serializers.DictField()
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        return row  # as the decision has it
+        # As the decision has it; those made before there were earliest times have none.
+        return {"earliest": None, **row}
 
 
 class PolicyVersionSerializer(Representation):
