@@ -6,8 +6,8 @@ import stat
 
 from deploy.environment import environment_key
 
-# Records and the lock say who and when, and nothing depends on them.
-LEFT_OUT = ("state/flight", "state/outbox", "state/lock")
+# Records and the lock say who and when, and nothing depends on them; nor on what was hashed last.
+LEFT_OUT = ("state/flight", "state/outbox", "state/lock", "state/hashed.json")
 # Hashes of files and commits, and tales, in which releases differ that are otherwise alike.
 HASHES = re.compile(rb"[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32}|\+[0-9a-f]{12}\b|tale-\d{3}")
 OF_A_RELEASE = re.compile(r"(?:releases|venvs|state/used|configuration)/([0-9a-f]+)(?=/|$)")

@@ -1,11 +1,14 @@
 """Parts of the deploy program that need no host."""
 
+import hashlib
 import itertools
+import json
+import os
 from pathlib import Path
 
 import pytest
 from deploy import disk, files
-from deploy.bundle import File
+from deploy.bundle import HASHED, Bundle, File
 from deploy.errors import Failure
 from deploy.host import Host
 from deploy.platform_check import needed_glibc
@@ -167,3 +170,42 @@ def test_a_host_file_that_says_too_little_is_refused(tmp_path):
         Host.read(tmp_path)
     with pytest.raises(Failure, match="prepare this host"):
         Host.read(Path("/nonexistent"))
+
+
+@pytest.fixture
+def downloaded(make_bundle, tmp_path):
+    """A bundle where the agent puts it."""
+    folder = tmp_path / "d-1"
+    (folder / "deployment-archive").mkdir(parents=True)
+    (folder / "bundle.tar").write_bytes(make_bundle("hashed").path.read_bytes())
+    return folder
+
+
+def test_a_bundle_that_nothing_has_touched_is_hashed_once(host, downloaded):
+    def digest():
+        return Bundle.load(downloaded / "deployment-archive", {}, host.state).digest
+
+    path, note = downloaded / "bundle.tar", host.state / HASHED
+    real = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert digest() == real
+    # What was noted is believed, or this test could not tell.
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"sha256": "a" * 64}))
+    assert digest() == "a" * 64
+    # The same bytes again, with the times put back: only the kernel's own time shows it.
+    before = path.stat()
+    path.write_bytes(path.read_bytes())
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert digest() == real
+
+
+@pytest.mark.parametrize("said", ["", "[]", "{}", '{"identity": 1', "\0"])
+def test_a_damaged_note_of_a_hash_is_no_note(host, downloaded, said):
+    real = hashlib.sha256((downloaded / "bundle.tar").read_bytes()).hexdigest()
+    (host.state / HASHED).write_text(said)
+    assert Bundle.load(downloaded / "deployment-archive", {}, host.state).digest == real
+
+
+def test_a_note_that_cannot_be_written_fails_nothing(host, downloaded):
+    host.state.rmdir()
+    real = hashlib.sha256((downloaded / "bundle.tar").read_bytes()).hexdigest()
+    assert Bundle.load(downloaded / "deployment-archive", {}, host.state).digest == real

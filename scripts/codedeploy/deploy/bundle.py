@@ -1,5 +1,6 @@
 """The bundle that CodeDeploy downloaded: its digest, its manifest, and the archive made from it."""
 
+import contextlib
 import hashlib
 import json
 import re
@@ -8,11 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from deploy import files
 from deploy.errors import Failure
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
 WHEELHOUSE = "wheelhouse/"
+# In the host's state: which file was hashed last, and what it came to.
+HASHED = "hashed.json"
 HEX_NAME = re.compile(r"(?P<digest>[0-9a-f]{64})(\..*)?")
 NOT_OURS = "Publish the bundle with `manage.py publish` and deploy that revision, with bundleType tar."
 
@@ -100,8 +104,11 @@ class Bundle:
     manifest: Manifest
 
     @classmethod
-    def load(cls, archive: Path, environ: Mapping[str, str]) -> "Bundle":
+    def load(cls, archive: Path, environ: Mapping[str, str], state: Path) -> "Bundle":
         """Find bundle.tar one folder above the archive, hash it and read its manifest.
+
+        What an earlier event of this deployment has hashed, and noted in ``state``, is not hashed again as
+        long as nothing has touched the file.
 
         Raises Failure when there is none, when it is not the object that the revision's key names, or
         when it is not a bundle. CodeDeploy itself compares the eTag only, and only where one was given.
@@ -112,8 +119,7 @@ class Bundle:
                 f"There is no {path.name} beside the archive, so nobody can say what this revision is "
                 f"(a local directory?). {NOT_OURS}"
             )
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = _digest_of(path, state / HASHED)
         key = environ.get("BUNDLE_KEY", "")
         named = HEX_NAME.fullmatch(PurePosixPath(key).name)
         if named and named["digest"] != digest:
@@ -150,6 +156,34 @@ class Bundle:
                 f"{len(problems)} of the archive's files are not what the manifest says: {shown}. "
                 "Deploy again; if it stays so, the bundle was not made by `manage.py bundle`."
             )
+
+
+def _digest_of(path: Path, note: Path) -> str:
+    """The SHA-256 of a file, from ``note`` where that was made of the very same, untouched file.
+
+    Whoever writes to a file moves its ctime, which nobody can set; and only root writes to the note.
+    """
+    identity = _identity(path)
+    try:
+        known = json.loads(note.read_text())
+        if known["identity"] == identity and HEX_NAME.fullmatch(known["sha256"]):
+            return str(known["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # none yet, or half a one: the file itself is asked
+    digest = sha256(path)
+    # A file that was written to meanwhile has no digest to be remembered.
+    if _identity(path) == identity:
+        with contextlib.suppress(OSError):  # a full disk costs a tenth of a second, not the deployment
+            # Not brought to the disk: after a power cut it may be gone, and the file is hashed again.
+            temporary = note.with_name(f"{files.TEMPORARY}{note.name}")
+            temporary.write_text(json.dumps({"identity": identity, "sha256": digest}))
+            temporary.replace(note)
+    return digest
+
+
+def _identity(path: Path) -> list[str | int]:
+    about = path.stat()
+    return [str(path), about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns]
 
 
 def sha256(path: Path) -> str:

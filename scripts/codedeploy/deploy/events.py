@@ -94,7 +94,8 @@ def run(event: str, *, root: Path, archive: Path, environ: Mapping[str, str]) ->
             host = Host.read(root)
             host.check_laid_out()
             host.check_deployment(environ)
-            bundle = Bundle.load(archive, environ)
+            # Before the lock is held: two deployments may write the note at once, and each is whole.
+            bundle = Bundle.load(archive, environ, host.state)
             flight.note(digest=bundle.digest, version=bundle.manifest.version)
             detail(f"{bundle.manifest.service} {bundle.name}")
             lock.enter_context(host.locked())
