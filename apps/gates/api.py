@@ -62,6 +62,7 @@ class DecisionSerializer(Representation):
     )
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        finding = FindingSerializer()
         return {
             "id": row["id"],
             "service": row["environment__service__slug"],
@@ -69,7 +70,7 @@ class DecisionSerializer(Representation):
             "release": ReleaseBriefSerializer().to_representation(row),
             "policy": PolicyVersionSerializer().to_representation(row),
             "verdict": row["verdict"],
-            "findings": row["findings"],
+            "findings": [finding.to_representation(each) for each in row["findings"]],
             "evaluated_at": row["evaluated_at"],
         }
 
