@@ -3,6 +3,7 @@
 from apps.gates.rules import (
     approved,
     built_as_defined,
+    evidence_age,
     evidence_complete,
     max_failures,
     required_reports,
@@ -16,6 +17,7 @@ RULES: dict[str, Rule] = {
         built_as_defined,
         required_reports,
         evidence_complete,
+        evidence_age,
         max_failures,
         verified_upstream,
         approved,
