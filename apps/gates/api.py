@@ -20,14 +20,10 @@ class FindingSerializer(Representation):
     verdict = serializers.ChoiceField(Verdict.choices)
     sentence = serializers.CharField()
     who = serializers.CharField(help_text="Who can supply what is missing.")
-    earliest = serializers.DateTimeField(
-        allow_null=True, help_text="When it could pass at the earliest by time alone; null if it cannot."
-    )
     evidence = serializers.DictField()
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        # As the decision has it; those made before there were earliest times have none.
-        return {"earliest": None, **row}
+        return row  # as the decision has it
 
 
 class PolicyVersionSerializer(Representation):
@@ -62,7 +58,6 @@ class DecisionSerializer(Representation):
     )
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        finding = FindingSerializer()
         return {
             "id": row["id"],
             "service": row["environment__service__slug"],
@@ -70,7 +65,7 @@ class DecisionSerializer(Representation):
             "release": ReleaseBriefSerializer().to_representation(row),
             "policy": PolicyVersionSerializer().to_representation(row),
             "verdict": row["verdict"],
-            "findings": [finding.to_representation(each) for each in row["findings"]],
+            "findings": row["findings"],
             "evaluated_at": row["evaluated_at"],
         }
 
