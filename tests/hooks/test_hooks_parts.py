@@ -4,11 +4,13 @@ import hashlib
 import itertools
 import json
 import os
+import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from deploy import disk, files
-from deploy.bundle import HASHED, Bundle, File
+from deploy.bundle import HASHED, SETTLED_NS, Bundle, File
 from deploy.errors import Failure
 from deploy.host import Host
 from deploy.platform_check import needed_glibc
@@ -172,8 +174,12 @@ def test_a_host_file_that_says_too_little_is_refused(tmp_path):
         Host.read(Path("/nonexistent"))
 
 
+def digest_of(folder, host):
+    return Bundle.load(folder / "deployment-archive", {}, host.state).digest
+
+
 @pytest.fixture
-def downloaded(make_bundle, tmp_path):
+def just_downloaded(make_bundle, tmp_path):
     """A bundle where the agent puts it."""
     folder = tmp_path / "d-1"
     (folder / "deployment-archive").mkdir(parents=True)
@@ -181,31 +187,46 @@ def downloaded(make_bundle, tmp_path):
     return folder
 
 
-def test_a_bundle_that_nothing_has_touched_is_hashed_once(host, downloaded):
-    def digest():
-        return Bundle.load(downloaded / "deployment-archive", {}, host.state).digest
+@pytest.fixture
+def downloaded(just_downloaded):
+    """One that has lain there for long enough to tell whether it is touched."""
+    time.sleep(2 * SETTLED_NS / 1e9)
+    return just_downloaded
 
+
+def test_a_bundle_that_nothing_has_touched_is_hashed_once(host, downloaded):
     path, note = downloaded / "bundle.tar", host.state / HASHED
     real = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert digest() == real
+    assert digest_of(downloaded, host) == real
     # What was noted is believed, or this test could not tell.
     note.write_text(json.dumps(json.loads(note.read_text()) | {"sha256": "a" * 64}))
-    assert digest() == "a" * 64
+    assert digest_of(downloaded, host) == "a" * 64
     # The same bytes again, with the times put back: only the kernel's own time shows it.
     before = path.stat()
     path.write_bytes(path.read_bytes())
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert digest() == real
+    assert digest_of(downloaded, host) == real
+
+
+def test_a_bundle_that_has_just_been_written_is_not_remembered(host, just_downloaded):
+    path = just_downloaded / "bundle.tar"
+    now = path.stat().st_ctime_ns
+    with patch.object(time, "time_ns", return_value=now + SETTLED_NS):
+        assert digest_of(just_downloaded, host) == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert not (host.state / HASHED).exists()
+    with patch.object(time, "time_ns", return_value=now + SETTLED_NS + 1):
+        digest_of(just_downloaded, host)
+        assert (host.state / HASHED).exists()
 
 
 @pytest.mark.parametrize("said", ["", "[]", "{}", '{"identity": 1', "\0"])
 def test_a_damaged_note_of_a_hash_is_no_note(host, downloaded, said):
     real = hashlib.sha256((downloaded / "bundle.tar").read_bytes()).hexdigest()
     (host.state / HASHED).write_text(said)
-    assert Bundle.load(downloaded / "deployment-archive", {}, host.state).digest == real
+    assert digest_of(downloaded, host) == real
 
 
 def test_a_note_that_cannot_be_written_fails_nothing(host, downloaded):
     host.state.rmdir()
     real = hashlib.sha256((downloaded / "bundle.tar").read_bytes()).hexdigest()
-    assert Bundle.load(downloaded / "deployment-archive", {}, host.state).digest == real
+    assert digest_of(downloaded, host) == real

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import tarfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,9 @@ MANIFEST = "manifest.json"
 WHEELHOUSE = "wheelhouse/"
 # In the host's state: which file was hashed last, and what it came to.
 HASHED = "hashed.json"
+# The kernel stamps files with the time of its last tick, which is up to 10 ms old; a file that was written to
+# twice within a tick has the same ctime.
+SETTLED_NS = 100_000_000
 HEX_NAME = re.compile(r"(?P<digest>[0-9a-f]{64})(\..*)?")
 NOT_OURS = "Publish the bundle with `manage.py publish` and deploy that revision, with bundleType tar."
 
@@ -161,7 +165,7 @@ class Bundle:
 def _digest_of(path: Path, note: Path) -> str:
     """The SHA-256 of a file, from ``note`` where that was made of the very same, untouched file.
 
-    Whoever writes to a file moves its ctime, which nobody can set; and only root writes to the note.
+    Whoever writes to a file moves its ctime to the kernel's time; and only root writes to the note.
     """
     identity = _identity(path)
     try:
@@ -170,14 +174,12 @@ def _digest_of(path: Path, note: Path) -> str:
             return str(known["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # none yet, or half a one: the file itself is asked
+    settled = time.time_ns() - path.stat().st_ctime_ns > SETTLED_NS
     digest = sha256(path)
-    # A file that was written to meanwhile has no digest to be remembered.
-    if _identity(path) == identity:
+    # One that was written to meanwhile, or may be yet without its ctime showing it, is not remembered.
+    if settled and _identity(path) == identity:
         with contextlib.suppress(OSError):  # a full disk costs a tenth of a second, not the deployment
-            # Not brought to the disk: after a power cut it may be gone, and the file is hashed again.
-            temporary = note.with_name(f"{files.TEMPORARY}{note.name}")
-            temporary.write_text(json.dumps({"identity": identity, "sha256": digest}))
-            temporary.replace(note)
+            files.write_unsynced(note, json.dumps({"identity": identity, "sha256": digest}).encode())
     return digest
 
 

@@ -69,6 +69,22 @@ def write_text(path: Path, text: str) -> None:
     sync_folder(path.parent)
 
 
+def write_unsynced(path: Path, body: bytes) -> None:
+    """Write a small file for root alone, so that a reader sees the old or the new one.
+
+    It is not brought to the disk: a power cut may cost it.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{path.name}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(body)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def point(link: Path, target: str | None) -> None:
     """Make ``link`` a symbolic link to ``target``, or remove it, in one step."""
     if target is None:

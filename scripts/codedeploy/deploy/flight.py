@@ -120,7 +120,8 @@ class Flight:
         self.record["steps"] = [self._step(step) for step in steps.taken]
         self.record["tail"] = list(output.tail)
         try:
-            _replace(self.path, _encoded(self.record))
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.write_unsynced(self.path, _encoded(self.record))
             _relink(self._link, self.path)
             self.problem = ""
         except OSError as error:
@@ -219,20 +220,6 @@ def _encoded(record: dict[str, Any]) -> bytes:
             clean["migrations"] = None
         else:
             clean["steps"] = clean["steps"][len(clean["steps"]) // 2 + 1 :]
-
-
-def _replace(path: Path, body: bytes) -> None:
-    """A reader sees the record before or this one. Not brought to the disk: a power cut may cost it."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f"{files.TEMPORARY}{path.name}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(body)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _relink(link: Path, target: Path) -> None:
