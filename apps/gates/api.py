@@ -20,10 +20,14 @@ class FindingSerializer(Representation):
     verdict = serializers.ChoiceField(Verdict.choices)
     sentence = serializers.CharField()
     who = serializers.CharField(help_text="Who can supply what is missing.")
+    earliest = serializers.DateTimeField(
+        allow_null=True, help_text="When it could pass at the earliest by time alone; null if it cannot."
+    )
     evidence = serializers.DictField()
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        return row  # as the decision has it
+        # As the decision has it; those made before there were earliest times have none.
+        return {"earliest": None, **row}
 
 
 class PolicyVersionSerializer(Representation):
@@ -58,6 +62,7 @@ class DecisionSerializer(Representation):
     )
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        finding = FindingSerializer()
         return {
             "id": row["id"],
             "service": row["environment__service__slug"],
@@ -65,7 +70,7 @@ class DecisionSerializer(Representation):
             "release": ReleaseBriefSerializer().to_representation(row),
             "policy": PolicyVersionSerializer().to_representation(row),
             "verdict": row["verdict"],
-            "findings": row["findings"],
+            "findings": [finding.to_representation(each) for each in row["findings"]],
             "evaluated_at": row["evaluated_at"],
         }
 

@@ -4,7 +4,7 @@ It holds timestamps and no ages; the time of evaluation stands beside it. It hol
 without a meaning, since a changed value is a new Decision.
 """
 
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from datetime import datetime
 from types import NoneType, UnionType
 from typing import Any, Self, Union, get_args, get_origin, get_type_hints
@@ -16,6 +16,8 @@ class PersonFact:
 
     id: int
     username: str
+    # Of the approver groups of the service, by name, those that the person belongs to now.
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,125 @@ class ReportFact:
     errors: int
     skipped: int
     unknown: int
+    # Of a coverage report; None where it is none, or could not be read.
+    lines_covered: int | None = None
+    lines_total: int | None = None
+
+
+@dataclass(frozen=True)
+class RunningFact:
+    """What runs in the judged environment now, with the evidence that it stands on, to be compared with."""
+
+    release_id: int
+    version: str
+    digest: str
+    since: datetime
+    reports: tuple[ReportFact, ...]
+
+
+@dataclass(frozen=True)
+class BundleFact:
+    """The bundle in S3 as it was last looked at; ``problem`` says why it is not what was registered."""
+
+    checked_at: datetime | None
+    problem: str
+
+
+@dataclass(frozen=True)
+class WayBackFact:
+    """What the release's migrations leave of the way back to what runs in the environment now.
+
+    ``level`` is ``reversible``, ``forward_compatible`` or ``one_way``; ``unknown`` where the manifest does
+    not tell. ``migration`` and ``operation`` name what makes it so.
+    """
+
+    level: str
+    migration: str
+    operation: str
+
+
+@dataclass(frozen=True)
+class HealthFact:
+    """An environment's health as it stands since ``since``: healthy, unhealthy, mixed or unknown."""
+
+    state: str
+    since: datetime
+    reason: str
+    deployment_id: int | None
+
+
+@dataclass(frozen=True)
+class StayFact:
+    """A time without a break in which a release was current and its environment healthy; open if it lasts."""
+
+    since: datetime
+    until: datetime | None
+
+
+@dataclass(frozen=True)
+class WindowFact:
+    """When an environment may be deployed to (allow), or may not (deny).
+
+    It opens at ``starts_at``, a local time of ``timezone``, and again as ``rrule`` (RFC 5545) says; without
+    one, once. Each time it is open for ``minutes``.
+    """
+
+    id: int
+    name: str
+    kind: str  # allow | deny
+    starts_at: str  # local, ISO 8601 without an offset
+    minutes: int
+    timezone: str  # IANA
+    rrule: str
+
+
+@dataclass(frozen=True)
+class PinFact:
+    """The environment is held at a release."""
+
+    id: int
+    release_id: int
+    version: str
+    reason: str
+    by: PersonFact
+    at: datetime
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True)
+class VetoFact:
+    """The release may not go to ``environment``; to none of the service's where that is empty."""
+
+    id: int
+    environment: str
+    reason: str
+    by: PersonFact
+    at: datetime
+
+
+@dataclass(frozen=True)
+class SupersededFact:
+    """A newer release that runs in the environment, or waits for it in ``promotion_id``."""
+
+    release_id: int
+    version: str
+    promotion_id: int | None
+
+
+@dataclass(frozen=True)
+class OverrideFact:
+    """Operators let the release pass, against the findings of the rules named, until ``expires_at``."""
+
+    id: int
+    rules: tuple[str, ...]  # none named: all
+    justification: str
+    by: PersonFact
+    at: datetime
+    expires_at: datetime
+    # The second person, where the policy asks for one.
+    seconded_by: PersonFact | None
+    # Whether each of them holds the operator role now and is active.
+    counts: bool
 
 
 @dataclass(frozen=True)
@@ -79,6 +200,9 @@ class UpstreamFact:
     # A promotion of this release that is pending or under way there.
     promotion_id: int | None
     promotion_at: datetime | None
+    # Of this release there, oldest first.
+    stays: tuple[StayFact, ...] = ()
+    health: HealthFact | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +223,8 @@ class PromotionFact:
     id: int
     requested_by: PersonFact
     requested_at: datetime
+    # Whether it brings an older release back, which other rules may be for.
+    rollback: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,6 +246,16 @@ class Facts:
     approvals: tuple[ApprovalFact, ...]
     # Active users who hold the approver role now.
     approvers: tuple[PersonFact, ...]
+    # What came later has a default, so that decisions made before can still be read.
+    running: RunningFact | None = None
+    bundle: BundleFact | None = None
+    way_back: WayBackFact | None = None
+    health: HealthFact | None = None
+    windows: tuple[WindowFact, ...] = ()
+    pin: PinFact | None = None
+    vetoes: tuple[VetoFact, ...] = ()
+    superseded_by: SupersededFact | None = None
+    overrides: tuple[OverrideFact, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; timestamps as ISO 8601 with their offset."""
@@ -160,13 +296,16 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise ValueError(f"{where}: an object is expected, not {value!r}")
         kinds = get_type_hints(kind)
-        missing = [field.name for field in fields(kind) if field.name not in value]
+        missing = [
+            field.name for field in fields(kind) if field.name not in value and field.default is MISSING
+        ]
         if missing:
             raise ValueError(f"{where}: {', '.join(missing)} is missing")
         return kind(
             **{
                 field.name: _read(kinds[field.name], value[field.name], f"{where}.{field.name}")
                 for field in fields(kind)
+                if field.name in value
             }
         )
     if kind is datetime and isinstance(value, str):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from django.db import models
@@ -49,6 +50,8 @@ class Finding:
     evidence: dict[str, Any] = field(default_factory=dict)
     # Who can supply what is missing, such as "an approver of lockkeeper".
     who: str = ""
+    # When it could pass at the earliest if nothing but time went by; None where time alone mends nothing.
+    earliest: datetime | None = None
     # Set by apps.gates.evaluate.judge.
     rule: str = ""
 
@@ -60,6 +63,7 @@ class Finding:
             "sentence": self.sentence,
             "evidence": self.evidence,
             "who": self.who,
+            "earliest": self.earliest.isoformat() if self.earliest else None,
         }
 
 

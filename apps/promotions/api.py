@@ -126,7 +126,7 @@ class PromotionSerializer(Representation):
     )
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        approval = ApprovalSerializer()
+        approval, finding = ApprovalSerializer(), FindingSerializer()
         deployed = row["deployment_id"] is not None
         return {
             "id": row["id"],
@@ -137,7 +137,7 @@ class PromotionSerializer(Representation):
             "final": row["status"] in Promotion.FINAL,
             "reason": row["reason"],
             "verdict": row["decision__verdict"],
-            "findings": row["decision__findings"] or [],
+            "findings": [finding.to_representation(each) for each in row["decision__findings"] or []],
             "decision": row["decision_id"],
             "deployment": DeploymentBriefSerializer().to_representation(row) if deployed else None,
             "approvals": [approval.to_representation(each) for each in row["approvals"]],

@@ -87,3 +87,12 @@ def test_facts_of_a_later_version_are_read_and_damaged_ones_are_not():
         Facts.from_json(data | {"release_id": "42"})
     with pytest.raises(ValueError, match=r"facts.build.id: int is expected"):
         Facts.from_json(data | {"build": data["build"] | {"id": True}})
+
+
+def test_facts_of_an_older_decision_can_still_be_read():
+    told = facts().to_json()
+    for name in ("running", "bundle", "way_back", "health", "windows", "pin", "vetoes", "overrides"):
+        del told[name]
+    for report in told["reports"]:
+        del report["lines_covered"], report["lines_total"]
+    assert Facts.from_json(told) == facts()

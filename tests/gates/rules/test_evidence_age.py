@@ -33,6 +33,7 @@ def test_old_evidence_blocks_and_a_new_build_mends_it():
         "its evidence counted for 24 hours, until 2026-03-01 11:00 UTC."
     )
     assert finding.who == "a developer of shop, by a new build"
+    assert finding.earliest is None
 
 
 def test_it_counts_to_the_last_moment_and_no_longer():
