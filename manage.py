@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
 """Lockkeeper's commands."""
 
+import gc
 import os
 import sys
 
 
 def main() -> None:
+    # Loading Django makes objects by the hundred thousand that all stay; looking through them for garbage
+    # every 700 takes a tenth of the start.
+    gc.set_threshold(50_000, 20, 20)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backend.settings")
     try:
         from django.core.exceptions import ImproperlyConfigured

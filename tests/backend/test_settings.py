@@ -51,6 +51,12 @@ def test_a_command_without_a_database_says_what_to_set() -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_a_command_that_asks_aws_nothing_does_not_load_its_libraries() -> None:
+    """They would take a sixth of every start, that of each deployment on a host among them."""
+    loaded = show("sorted({'boto3', 'botocore.session', 's3transfer'} & __import__('sys').modules.keys())")
+    assert loaded == "[]"
+
+
 def test_nothing_is_needed_to_load_them() -> None:
     result = manage("check")
     assert result.returncode == 0, result.stderr
