@@ -152,6 +152,45 @@ def test_a_prepare_that_fails_stops_the_deployment_before_anything_is_started(ma
     assert result.code == 1
     assert "`manage.py prepare` failed (exit 1): CommandError: the database is away" in result.reason
     assert machine.running() == units(one.digest)
+    assert not (machine.home / "releases" / bad.digest).exists()
+    assert machine.leftovers() == []
+
+
+def test_a_release_has_no_name_until_it_is_prepared(machine, make_bundle):
+    looks = "print('here:', [path.name for path in Path(__file__).resolve().parents[1].iterdir()])"
+    one = make_bundle("one", in_prepare=looks)
+    result = Deployment(machine, one).run_until("AfterInstall")
+    assert f"here: ['.tmp-{one.digest}']" in result.output
+    assert [path.name for path in (machine.home / "releases").iterdir()] == [one.digest]
+
+
+def test_a_release_that_cannot_be_brought_to_the_disk_has_no_name(machine, make_bundle, tmp_path):
+    one, two = make_bundle("one"), make_bundle("two")
+    machine.deploy(one)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "sync").write_text("#!/bin/sh\necho 'sync: error syncing: Input/output error'\nexit 1\n")
+    (broken / "sync").chmod(0o755)
+    deployment = Deployment(machine, two)
+    deployment.run_until("Install")
+    path = deployment.environ("AfterInstall")["PATH"]
+    result = deployment.run("AfterInstall", PATH=f"{broken}:{path}")
+    assert result.code == 1
+    assert "AfterInstall failed in step publish: sync failed (exit 1): sync: error syncing" in result.reason
+    assert not (machine.home / "releases" / two.digest).exists()
+    assert machine.leftovers() == []
+    assert machine.serving() == one.digest
+    deployment.run_all()
+    assert machine.serving() == two.digest
+
+
+def test_a_release_that_was_moved_away_is_prepared_when_it_is_made_again(machine, make_bundle):
+    one = make_bundle("one")
+    machine.deploy(one)
+    machine.deploy(make_bundle("two"))
+    (machine.home / "releases" / one.digest).rename(machine.home / "moved-away")
+    result = Deployment(machine, one).run_until("AfterInstall")
+    assert f"prepared {machine.home / 'static'}" in result.output
 
 
 def test_a_reboot_starts_exactly_the_current_release(machine, make_bundle):

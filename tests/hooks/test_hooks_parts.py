@@ -1,5 +1,6 @@
 """Parts of the deploy program that need no host."""
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -15,10 +16,11 @@ from deploy.errors import Failure
 from deploy.host import Host
 from deploy.platform_check import needed_glibc
 from deploy.pointers import Pointers
-from deploy.process import last_words
+from deploy.process import last_words, meanwhile
 from deploy.service_environment import read_environment
 
 from apps.sandbox.hosts.environment import parse_environment_file
+from tests.hooks.agent import wait_until
 
 
 @pytest.fixture
@@ -230,3 +232,36 @@ def test_a_note_that_cannot_be_written_fails_nothing(host, downloaded):
     host.state.rmdir()
     real = hashlib.sha256((downloaded / "bundle.tar").read_bytes()).hexdigest()
     assert digest_of(downloaded, host) == real
+
+
+def test_a_program_runs_beside_other_work_and_is_waited_for(tmp_path):
+    with meanwhile(["sh", "-c", f"sleep 0.2; touch {tmp_path}/done"], timeout_s=30) as wait:
+        assert not (tmp_path / "done").exists()
+        wait()
+        assert (tmp_path / "done").exists()
+
+
+def test_a_program_that_fails_beside_other_work_says_why():
+    with (
+        pytest.raises(Failure, match=r"sh failed \(exit 3\): No space left on device") as failed,
+        meanwhile(["sh", "-c", "echo No space left on device; exit 3"], timeout_s=30) as wait,
+    ):
+        wait()
+    assert failed.value.cause == "no-space"
+    with (
+        pytest.raises(Failure, match="`sleep 60` took longer than 0 s"),
+        meanwhile(["sleep", "60"], timeout_s=0.1) as wait,
+    ):
+        wait()
+    with pytest.raises(Failure, match="nowhere is not on this host"), meanwhile(["nowhere"], timeout_s=1):
+        pass
+
+
+def test_a_program_is_killed_with_the_work_that_it_runs_beside(tmp_path):
+    with (
+        contextlib.suppress(ZeroDivisionError),
+        meanwhile(["sh", "-c", f"echo $$ >{tmp_path}/pid; exec sleep 60"], timeout_s=30),
+    ):
+        wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        raise ZeroDivisionError
+    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()

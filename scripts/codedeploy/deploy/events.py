@@ -10,7 +10,7 @@ from deploy.host import Host
 from deploy.output import detail
 from deploy.platform_check import check_platform
 from deploy.prepare import prepare_release
-from deploy.release import ensure_release
+from deploy.release import release_folder
 from deploy.steps import step
 
 
@@ -30,20 +30,21 @@ def before_install(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -> N
 
 def after_install(host: Host, bundle: Bundle, environ: Mapping[str, str]) -> None:
     """Make the environment and the release, then let the release check itself and migrate."""
+    here = host.release(bundle.digest).is_dir()
     proved = retention.has_proved(host, bundle.digest)
     configuration.ensure_configuration(host, bundle.digest, proved=proved)
     try:
         made = environment.ensure_environment(host, bundle)
-        release = ensure_release(host, bundle, made)
+        with release_folder(host, bundle, made) as folder:
+            if here and retention.has_proved_alike(host, bundle.digest):
+                # Its static files are kept with it, and should its database lack a migration it does not
+                # say that it is ready, and takes over from nobody.
+                detail("it has proved itself here with these settings, so it is prepared")
+            else:
+                prepare_release(host, folder, bundle.digest, environ)
     finally:
         # Half an environment on a disk that is full would keep it full.
         discard_leftovers(host)
-    if retention.has_proved_alike(host, bundle.digest):
-        # Its static files are kept with it, and should its database lack a migration it does not say that
-        # it is ready, and takes over from nobody.
-        detail("it has proved itself here with these settings, so it is prepared")
-    else:
-        prepare_release(host, release, environ)
 
 
 def discard_leftovers(host: Host) -> None:

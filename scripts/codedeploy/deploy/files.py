@@ -8,6 +8,8 @@ from deploy.output import warn
 from deploy.process import run
 
 TEMPORARY = ".tmp-"
+# A disk takes hundreds of megabytes in that time, however small.
+FLUSH_S = 300.0
 
 
 def fresh(folder: Path) -> Path:
@@ -38,9 +40,14 @@ def discard_leftovers(parent: Path) -> None:
             warn(f"{path} cannot be removed: {error.strerror or error}")
 
 
+def flush(folder: Path) -> list[str]:
+    """The program that brings a folder to the disk, with whatever else has been written there."""
+    return ["sync", "--file-system", str(folder)]
+
+
 def publish(temporary: Path, final: Path) -> None:
     """Give a finished folder its name, once what is in it is on the disk."""
-    run(["sync", "--file-system", str(temporary)], timeout_s=300)
+    run(flush(temporary), timeout_s=FLUSH_S)
     temporary.rename(final)
     sync_folder(final.parent)
 

@@ -16,10 +16,11 @@ LOCK_WAIT_S = 600
 LARGEST_REPORT = 1 << 20
 
 
-def prepare_release(host: Host, release: Path, given: Mapping[str, str]) -> None:
-    """Run the release's ``manage.py prepare`` with the service's environment; raise Failure if it fails.
+def prepare_release(host: Host, folder: Path, digest: str, given: Mapping[str, str]) -> None:
+    """Run a release's ``manage.py prepare`` with the service's environment; raise Failure if it fails.
 
-    ``given`` is what the agent gave the hook; the release records under which deployment it migrated.
+    ``folder`` is where the release is, perhaps under a temporary name. ``given`` is what the agent gave the
+    hook; the release records under which deployment it migrated.
     """
     report = host.state / f"{files.TEMPORARY}prepare.json"
     report.unlink(missing_ok=True)
@@ -30,8 +31,8 @@ def prepare_release(host: Host, release: Path, given: Mapping[str, str]) -> None
         "PYTHONDONTWRITEBYTECODE": "1",
         # The units set the same two for the service.
         "STATIC_ROOT": str(host.static),
-        "STATIC_MANIFEST_DIR": str(release / ".static"),
-        **service_variables(host, release.name),
+        "STATIC_MANIFEST_DIR": str(folder / ".static"),
+        **service_variables(host, digest),
         "DEPLOYMENT_ID": given.get("DEPLOYMENT_ID", ""),
         "HOST_NAME": host.name,
     }
@@ -39,10 +40,10 @@ def prepare_release(host: Host, release: Path, given: Mapping[str, str]) -> None
         with step("prepare", "Checks, static files, migrations"):
             run_shown(
                 [
-                    *(str(release / ".venv/bin/python"), "manage.py", "prepare"),
+                    *(str(folder / ".venv/bin/python"), "manage.py", "prepare"),
                     *("--timeout", str(LOCK_WAIT_S), "--report", str(report)),
                 ],
-                folder=release,
+                folder=folder,
                 environ=environ,
                 label="`manage.py prepare`",
                 timeout_s=PREPARE_S,

@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from deploy import output
@@ -33,7 +34,6 @@ def run(
 
     Raises Failure when it is missing, takes longer than ``timeout_s`` or, with ``check``, fails.
     """
-    name = Path(command[0]).name
     try:
         done = subprocess.run(
             command,
@@ -50,12 +50,44 @@ def run(
     except FileNotFoundError:
         raise _missing(command[0]) from None
     except subprocess.TimeoutExpired:
-        raise Failure(f"`{' '.join(command[:3])}` took longer than {timeout_s:.0f} s.") from None
-    if check and done.returncode:
-        raise Failure(
-            f"{name} failed (exit {done.returncode}): {last_words(done.stdout)}", cause_in(done.stdout)
-        )
+        raise _too_slow(command, timeout_s) from None
+    if check:
+        _check(command, done.returncode, done.stdout)
     return done
+
+
+@contextmanager
+def meanwhile(command: Sequence[str], *, timeout_s: float) -> Iterator[Callable[[], None]]:
+    """Run a program beside what is done inside; calling what is given waits for the program's end.
+
+    The call raises Failure when the program fails, or takes longer than ``timeout_s`` from then on. Where it
+    is not made, the program is killed.
+    """
+    try:
+        started = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            preexec_fn=die_with_parent,
+        )
+    except FileNotFoundError:
+        raise _missing(command[0]) from None
+
+    def wait() -> None:
+        try:
+            said, _ = started.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            raise _too_slow(command, timeout_s) from None
+        _check(command, started.returncode, said)
+
+    with started:
+        try:
+            yield wait
+        finally:
+            started.kill()
 
 
 def run_shown(
@@ -106,6 +138,15 @@ def run_shown(
     if code:
         said = "\n".join(tail)
         raise Failure(f"{label} failed (exit {code}): {last_words(said)}", cause_in(said))
+
+
+def _check(command: Sequence[str], code: int, said: str) -> None:
+    if code:
+        raise Failure(f"{Path(command[0]).name} failed (exit {code}): {last_words(said)}", cause_in(said))
+
+
+def _too_slow(command: Sequence[str], timeout_s: float) -> Failure:
+    return Failure(f"`{' '.join(command[:3])}` took longer than {timeout_s:.0f} s.")
 
 
 def _missing(program: str) -> Failure:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import py_compile
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from deploy import files
@@ -13,6 +14,7 @@ from deploy.bundle import Bundle, File, sha256
 from deploy.errors import Failure
 from deploy.host import Host
 from deploy.pointers import Pointers
+from deploy.process import meanwhile
 from deploy.steps import step
 
 RELEASE = "release.json"
@@ -20,8 +22,11 @@ RELEASE = "release.json"
 UNCHECKED = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little")
 
 
-def ensure_release(host: Host, bundle: Bundle, environment: Path) -> Path:
-    """Return the bundle's release folder, making it from what CodeDeploy installed where it is absent.
+@contextlib.contextmanager
+def release_folder(host: Host, bundle: Bundle, environment: Path) -> Iterator[Path]:
+    """Give the bundle's release folder, making it from what CodeDeploy installed where it is absent.
+
+    One that was made gets its name only when what is done inside has succeeded and all of it is on the disk.
 
     Raises Failure when a file is not what the manifest says, also in a release that is there already.
     """
@@ -33,13 +38,20 @@ def ensure_release(host: Host, bundle: Bundle, environment: Path) -> Path:
             if not (release / ".venv").is_symlink() or str((release / ".venv").readlink()) != link:
                 # The environment it was made with is gone, or belongs to an interpreter that was replaced.
                 files.point(release / ".venv", link)
-    else:
-        with step("release", f"Release {bundle.name}: copying"):
-            _make(host, bundle, release, link)
-    return release
+        yield release
+        return
+    with step("release", f"Release {bundle.name}: copying"):
+        temporary = _make(host, bundle, release, link)
+    # There is more to flush than this folder, first of all what Install wrote; what is done inside need not
+    # wait for it.
+    with meanwhile(files.flush(temporary), timeout_s=files.FLUSH_S) as wait_for_flush:
+        yield temporary
+        with step("publish", f"Release {bundle.name}: to the disk, and its name"):
+            wait_for_flush()
+            files.publish(temporary, release)
 
 
-def _make(host: Host, bundle: Bundle, release: Path, link: str) -> None:
+def _make(host: Host, bundle: Bundle, release: Path, link: str) -> Path:
     temporary = files.fresh(release)
     for file in bundle.manifest.release_files():
         _copy(file, host.incoming, temporary)
@@ -48,7 +60,7 @@ def _make(host: Host, bundle: Bundle, release: Path, link: str) -> None:
     (temporary / RELEASE).write_text(json.dumps(about, indent=2) + "\n")
     (temporary / ".venv").symlink_to(link)
     _compile(host, bundle, temporary)
-    files.publish(temporary, release)
+    return temporary
 
 
 def _compile(host: Host, bundle: Bundle, folder: Path) -> None:

@@ -18,6 +18,7 @@ STEPS = (
     "environment",
     "release",
     "prepare",
+    "publish",
     "start",
     "prove",
     "point",
