@@ -52,7 +52,8 @@ def create_host(root: Path) -> Layout:
 
 def _write_launcher(layout: Layout, program: str) -> None:
     command = shlex.join([sys.executable, "-I", "-S", str(Path(__file__).with_name("client.py"))])
-    text = f'#!/bin/sh\nexec {command} {shlex.quote(str(layout.root))} {program} "$@"\n'
+    about = shlex.join([str(layout.root), str(layout.control_socket), program])
+    text = f'#!/bin/sh\nexec {command} {about} "$@"\n'
     temporary = layout.bin / f".{program}.{os.getpid()}"
     temporary.write_text(text)
     temporary.chmod(0o755)

@@ -73,7 +73,7 @@ def _start_and_prove(host: Host, digest: str) -> None:
     process = systemd.main_pid(units.service)
 
     def ended() -> Failure | None:
-        if systemd.is_down(units.service) or systemd.main_pid(units.service) != process:
+        if systemd.is_down(units.service, process):
             return systemd.failure_of(units.service)
         return None
 

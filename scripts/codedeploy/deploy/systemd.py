@@ -78,10 +78,17 @@ def properties(unit: str, *names: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in shown.stdout.splitlines() if "=" in line)
 
 
-def is_down(unit: str) -> bool:
-    """Whether a service that was started has ended since, also when systemd is about to try again."""
-    state = properties(unit, "ActiveState", "SubState")
-    return state.get("ActiveState") in {"failed", "inactive"} or state.get("SubState") == "auto-restart"
+def is_down(unit: str, process: str = "") -> bool:
+    """Whether a service that was started has ended since, also when systemd is about to try again.
+
+    So it has where its main process is another than ``process``, if one is named.
+    """
+    state = properties(unit, "ActiveState", "SubState", "MainPID")
+    return (
+        state.get("ActiveState") in {"failed", "inactive"}
+        or state.get("SubState") == "auto-restart"
+        or process not in ("", state.get("MainPID"))
+    )
 
 
 def main_pid(unit: str) -> str:
