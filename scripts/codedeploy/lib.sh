@@ -21,8 +21,10 @@ deploy() { # EVENT
     : "${DEPLOYMENT_ID:?is set by the CodeDeploy agent}"
     [[ -r ${host} ]] || fail "${host} cannot be read: prepare this host with scripts/provision-host"
     python=$(sed -n 's/^PYTHON=//p' "${host}")
-    "${python:-false}" -I -S -c 'import sys; sys.exit(sys.version_info < (3, 11))' </dev/null ||
-        fail "PYTHON=${python} in ${host} is not a Python of 3.11 or later; run scripts/provision-host again." \
+    # With errexit the shell would end where it cannot become the program, and nobody would say why.
+    set +e
+    shopt -s execfail
+    exec "${python:-/nowhere}" -I -B -S "${HOOKS_DIR}/deploy" "$1" --root "${ROOT:-/}" </dev/null ||
+        fail "PYTHON=${python} in ${host} cannot be run; run scripts/provision-host again." \
             "Known cause: missing-interpreter (docs/hooks.md)"
-    exec "${python}" -I -B "${HOOKS_DIR}/deploy" "$1" --root "${ROOT:-/}" </dev/null
 }

@@ -24,7 +24,7 @@ ALL_EVENTS = [*EVENTS, "BeforeAllowTraffic", "AfterAllowTraffic"]
 KILLER = """
     import contextlib, os, runpy, signal, sys
 
-    program, arguments = sys.argv[3], sys.argv[4:]
+    program, arguments = sys.argv[4], sys.argv[5:]
     number, when = os.environ["KILL_AT"].split()
     number = int(number)
     sys.path.insert(0, os.path.dirname(program))
@@ -100,7 +100,7 @@ class Laboratory:
         self.deadly = folder / "python"
         self.deadly.write_text(
             f'#!/bin/sh\n[ -n "$KILL_AT" ] && [ "$2" = -B ] || exec {sys.executable} "$@"\n'
-            f'exec {sys.executable} -I -B {killer} "$@"\n'
+            f'exec {sys.executable} -I -B -S {killer} "$@"\n'
         )
         self.deadly.chmod(0o755)
         self.machine.configure("PYTHON", str(self.deadly))

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -196,7 +197,31 @@ def test_a_host_that_was_not_provisioned(settled, make_bundle, refused, host_fil
 
 def test_a_host_whose_python_has_gone(settled, make_bundle, refused, host_file):
     host_file.write_text(host_file.read_text().replace("PYTHON=", "PYTHON=/nowhere"))
-    assert "is not a Python of 3.11 or later" in refused(Deployment(settled, make_bundle("two")))
+    reason = refused(Deployment(settled, make_bundle("two")))
+    assert "cannot be run; run scripts/provision-host again. Known cause: missing-interpreter" in reason
+
+
+def test_a_python_whose_own_interpreter_has_gone(settled, make_bundle, refused, host_file, tmp_path):
+    (tmp_path / "python").write_text("#!/nowhere/bash\n")
+    (tmp_path / "python").chmod(0o755)
+    host_file.write_text(re.sub("PYTHON=.*", f"PYTHON={tmp_path}/python", host_file.read_text(), count=1))
+    assert "Known cause: missing-interpreter" in refused(Deployment(settled, make_bundle("two")))
+
+
+def test_a_host_whose_python_is_too_old(settled, make_bundle, refused, host_file, tmp_path):
+    """As far as it can be shown without one: the deploy program asks before it imports anything."""
+    (tmp_path / "old.py").write_text(
+        "import runpy, sys\n"
+        "program = next(a for a in sys.argv if a.endswith('/deploy'))\n"
+        "sys.version_info = (3, 9, 2, 'final', 0)\n"
+        "runpy.run_path(program, run_name='__main__')\n"
+    )
+    (tmp_path / "python").write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path}/old.py "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    host_file.write_text(re.sub("PYTHON=.*", f"PYTHON={tmp_path}/python", host_file.read_text(), count=1))
+    reason = refused(Deployment(settled, make_bundle("two")))
+    assert "is not a Python of 3.11 or later" in reason
+    assert "Known cause: missing-interpreter" in reason
 
 
 def test_a_release_changed_on_the_host_is_not_used_again(machine, make_bundle):

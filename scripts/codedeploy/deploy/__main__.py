@@ -1,9 +1,16 @@
 """Run what one lifecycle event does: ``python3 scripts/codedeploy/deploy EVENT --root ROOT``."""
 
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - whatever the host has runs this
+    sys.exit(
+        f" !     PYTHON={sys.executable} in etc/lockkeeper/host is not a Python of 3.11 or later; run "
+        "scripts/provision-host again. Known cause: missing-interpreter (docs/hooks.md)"
+    )
+
 import argparse
 import os
 import signal
-import sys
 from pathlib import Path
 from types import FrameType
 

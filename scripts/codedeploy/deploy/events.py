@@ -1,21 +1,24 @@
-"""What each lifecycle event does. ApplicationStop and the BlockTraffic hooks do nothing and are not here."""
+"""What each lifecycle event does. ApplicationStop and the BlockTraffic hooks do nothing and are not here.
+
+An event imports what it alone needs, since every hook is a new process and should start fast.
+"""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from deploy import configuration, disk, environment, files, flight, retention
+from deploy import files, flight
 from deploy.bundle import Bundle
 from deploy.host import Host
 from deploy.output import detail
-from deploy.platform_check import check_platform
-from deploy.prepare import prepare_release
-from deploy.release import release_folder
 from deploy.steps import step
 
 
 def before_install(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -> None:
     """Refuse what must not be installed here, before anything on the host changes."""
+    from deploy import disk, environment, retention
+    from deploy.platform_check import check_platform
+
     # The place of the signed permit for this digest and this environment: the host's own verifier will be
     # asked here. There is none yet, and nothing below stands in for it.
     with step("check-platform", "Python, ABI, machine and C library"):
@@ -30,13 +33,16 @@ def before_install(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -> N
 
 def after_install(host: Host, bundle: Bundle, environ: Mapping[str, str]) -> None:
     """Make the environment and the release, then let the release check itself and migrate."""
+    from deploy import configuration, environment, proved
+    from deploy.prepare import prepare_release
+    from deploy.release import release_folder
+
     here = host.release(bundle.digest).is_dir()
-    proved = retention.has_proved(host, bundle.digest)
-    configuration.ensure_configuration(host, bundle.digest, proved=proved)
+    configuration.ensure_configuration(host, bundle.digest, proved=proved.has_proved(host, bundle.digest))
     try:
         made = environment.ensure_environment(host, bundle)
         with release_folder(host, bundle, made) as folder:
-            if here and retention.has_proved_alike(host, bundle.digest):
+            if here and proved.has_proved_alike(host, bundle.digest):
                 # Its static files are kept with it, and should its database lack a migration it does not
                 # say that it is ready, and takes over from nobody.
                 detail("it has proved itself here with these settings, so it is prepared")
@@ -49,6 +55,8 @@ def after_install(host: Host, bundle: Bundle, environ: Mapping[str, str]) -> Non
 
 def discard_leftovers(host: Host) -> None:
     """Remove what killed runs had begun to make."""
+    from deploy import configuration
+
     with step("leftovers", "Leftovers of killed runs"):
         for folder in (host.home, host.releases, host.venvs, host.state, host.state / "outbox"):
             files.discard_leftovers(folder)
@@ -58,14 +66,14 @@ def discard_leftovers(host: Host) -> None:
 
 def application_start(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -> None:
     """Swap."""
-    from deploy import swap  # only here: what speaks HTTP takes a while to load
+    from deploy import swap
 
     swap.swap_to(host, bundle.digest)
 
 
 def validate_service(host: Host, bundle: Bundle, _environ: Mapping[str, str]) -> None:
     """Prove it, or put the previous release back."""
-    from deploy import swap
+    from deploy import retention, swap
 
     swap.validate(host, bundle.digest)
     retention.finish(host, bundle.digest)

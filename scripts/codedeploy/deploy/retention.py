@@ -4,7 +4,6 @@ Only under the host's lock. Everything is worked out anew from what is on the di
 before it is emptied, so that a run that was killed is carried on by the next one.
 """
 
-import hashlib
 import json
 import re
 import time
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy import configuration, disk, environment, files, systemd
+from deploy import configuration, disk, environment, files, proved, systemd
 from deploy.bundle import Bundle
 from deploy.errors import Failure, Interrupted
 from deploy.host import Host
@@ -26,26 +25,6 @@ ENVIRONMENT = re.compile(r"[0-9a-f]{32}")
 DEFAULTS = {"KEEP_RELEASES": 5, "KEEP_DAYS": 14}
 
 
-def has_proved(host: Host, digest: str) -> bool:
-    """Whether a release has passed ValidateService on this host and is remembered for it."""
-    return _marker(host, digest).is_file()
-
-
-def has_proved_alike(host: Host, digest: str) -> bool:
-    """Whether it has done so with exactly the variables that it would get now."""
-    marker = _marker(host, digest)
-    return marker.is_file() and marker.read_text().strip() == (_fingerprint(host, digest) or "unknown")
-
-
-def _fingerprint(host: Host, digest: str) -> str:
-    """What tells a release's variables from others, without them; empty where they cannot be read."""
-    try:
-        variables = configuration.service_variables(host, digest)
-    except Failure:
-        return ""
-    return hashlib.sha256(json.dumps(variables, sort_keys=True).encode()).hexdigest()
-
-
 def finish(host: Host, digest: str) -> None:
     """Remember that a release has just proved itself, and remove what has had its time.
 
@@ -53,11 +32,10 @@ def finish(host: Host, digest: str) -> None:
     """
     try:
         with step("retention", "What has had its time"):
-            _marker(host, digest).parent.mkdir(mode=0o700, exist_ok=True)
-            files.write_text(_marker(host, digest), f"{_fingerprint(host, digest)}\n")
+            proved.remember(host, digest)
             # The one before served until now.
             if previous := Pointers(host).previous:
-                _note_use(host, previous)
+                proved.note_use(host, previous)
             _Sweep(host, ignore_age=False).run()
     except (Failure, OSError) as error:
         warn(
@@ -110,7 +88,7 @@ class _Sweep:
     def _releases(self) -> list[Path]:
         """The releases on this host, the one used last first."""
         found = [path for path in _folders(self.host.releases) if DIGEST.fullmatch(path.name)]
-        return sorted(found, key=lambda path: (_last_used(self.host, path), path.name), reverse=True)
+        return sorted(found, key=lambda path: (proved.last_used(self.host, path), path.name), reverse=True)
 
     def _kept(self, releases: list[Path]) -> set[str]:
         pointers = Pointers(self.host)
@@ -120,7 +98,7 @@ class _Sweep:
             kept |= {unproved.digest, unproved.current, unproved.previous}
         kept |= {path.name for path in releases[: _number(self.host, "KEEP_RELEASES")]}
         if not self.ignore_age:
-            kept |= {path.name for path in releases if _last_used(self.host, path) > self._horizon()}
+            kept |= {path.name for path in releases if proved.last_used(self.host, path) > self._horizon()}
         if any(path.name not in kept for path in releases):
             # Whatever the pointers say, nothing that runs.
             kept |= systemd.loaded_digests()
@@ -134,7 +112,7 @@ class _Sweep:
                 self._remove(path, f"environment {path.name[:12]}")
 
     def _of_no_release(self, remaining: set[str]) -> None:
-        for folder in (configuration.folder(self.host), self.host.state / "used"):
+        for folder in (configuration.folder(self.host), proved.folder(self.host)):
             for path in _files(folder):
                 if DIGEST.fullmatch(path.name) and path.name not in remaining | {self.wanted}:
                     self._remove(path)
@@ -191,22 +169,6 @@ def _number(host: Host, name: str) -> int:
     if not value.isdecimal():
         raise Failure(f"{name}={value} in {host.root / 'etc/lockkeeper/host'} is not a number.")
     return int(value)
-
-
-def _marker(host: Host, digest: str) -> Path:
-    return host.state / "used" / digest
-
-
-def _note_use(host: Host, digest: str) -> None:
-    marker = _marker(host, digest)
-    marker.parent.mkdir(mode=0o700, exist_ok=True)
-    marker.touch(0o600)
-
-
-def _last_used(host: Host, release: Path) -> float:
-    """When a release last proved itself, or was replaced by one that did; else when it was made."""
-    marker = _marker(host, release.name)
-    return _changed(marker if marker.is_file() else release)
 
 
 def _changed(path: Path) -> float:

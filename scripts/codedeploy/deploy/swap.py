@@ -7,15 +7,19 @@ the old one is told to finish.
 
 import contextlib
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from deploy import retention, systemd
+from deploy import proved, systemd
 from deploy.errors import Failure, Interrupted, failure_of
-from deploy.health import Door
 from deploy.host import Host
 from deploy.output import detail, warn
 from deploy.pointers import Pointers, Unproved
 from deploy.steps import step
 from deploy.systemd import Units
+
+if TYPE_CHECKING:
+    from deploy.health import Door
 
 TIMES_IN_A_ROW = 5
 # A release that has never proved itself here must have been up for so long before anybody meets it: some
@@ -77,12 +81,13 @@ def _start_and_prove(host: Host, digest: str) -> None:
             return systemd.failure_of(units.service)
         return None
 
-    door = Door(host.settings["PUBLIC_URL"], private=host.private_socket(digest))
     with step("prove", f"Asking {digest[:12]} on its private socket"):
         try:
-            door.wait_for(digest, times=1, within_s=host.prove_s, give_up=ended)
+            _door(host, private=host.private_socket(digest)).wait_for(
+                digest, times=1, within_s=host.prove_s, give_up=ended
+            )
             systemd.start(units.reconcile)
-            if not retention.has_proved(host, digest):
+            if not proved.has_proved(host, digest):
                 time.sleep(max(0.0, up + STEADY_S - time.monotonic()))
                 if failure := ended():
                     raise failure
@@ -138,7 +143,7 @@ def validate(host: Host, digest: str) -> None:
         with step("front-door", f"Asking {url}"):
             if pointers.current != digest:
                 raise Failure(f"current is {str(pointers.current)[:12]}")
-            Door(url).wait_for(digest, times=TIMES_IN_A_ROW, within_s=host.prove_s)
+            _door(host).wait_for(digest, times=TIMES_IN_A_ROW, within_s=host.prove_s)
             unit = Units(digest).reconcile
             if systemd.is_down(unit):
                 down = systemd.failure_of(unit)
@@ -178,7 +183,14 @@ def _put_back(host: Host, pointers: Pointers, unproved: Unproved) -> str:
 def warm_up(host: Host, digest: str) -> None:
     """Have every worker open its database connection before the load balancer sends requests."""
     with step("warm-up", "Warming up"):
-        Door(host.settings["PUBLIC_URL"]).wait_for(digest, times=2 * TIMES_IN_A_ROW, within_s=host.prove_s)
+        _door(host).wait_for(digest, times=2 * TIMES_IN_A_ROW, within_s=host.prove_s)
+
+
+def _door(host: Host, private: Path | None = None) -> "Door":
+    # Only when there is somebody to ask: what speaks HTTP takes a while to load.
+    from deploy.health import Door
+
+    return Door(host.settings["PUBLIC_URL"], private)
 
 
 def _show_log(unit: str) -> None:
