@@ -6,8 +6,8 @@ import json
 import re
 import tarfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from deploy import files
@@ -106,6 +106,8 @@ class Bundle:
     archive: Path
     digest: str
     manifest: Manifest
+    # What check_archive will want to know, where that is being found out already.
+    _problems: Callable[[], list[str]] | None = field(default=None, compare=False)
 
     @classmethod
     def load(cls, archive: Path, environ: Mapping[str, str], state: Path) -> "Bundle":
@@ -123,7 +125,12 @@ class Bundle:
                 f"There is no {path.name} beside the archive, so nobody can say what this revision is "
                 f"(a local directory?). {NOT_OURS}"
             )
-        digest = _digest_of(path, state / HASHED)
+        digest, problems = _known_digest(path, state / HASHED), None
+        if not digest:
+            # The first event of a deployment, which will check the archive too: that takes as long, and can
+            # be done beside.
+            problems = _begin(lambda: _problems_of(archive, Manifest.parse(_read_manifest(path))))
+            digest = _hash(path, state / HASHED)
         key = environ.get("BUNDLE_KEY", "")
         named = HEX_NAME.fullmatch(PurePosixPath(key).name)
         if named and named["digest"] != digest:
@@ -131,7 +138,7 @@ class Bundle:
                 f"The downloaded bundle has SHA-256 {digest}, but its key is {key}: it was changed after it "
                 "was published. Do not use it; build again and find out who can write to the bucket."
             )
-        return cls(archive, digest, Manifest.parse(_read_manifest(path)))
+        return cls(archive, digest, Manifest.parse(_read_manifest(path)), problems)
 
     @property
     def name(self) -> str:
@@ -140,20 +147,7 @@ class Bundle:
 
     def check_archive(self) -> None:
         """Raise Failure unless the archive holds exactly the manifest's files, byte for byte."""
-        problems = []
-        manifest = self.archive / MANIFEST
-        if not manifest.is_file() or manifest.read_bytes() != self.manifest.raw:
-            problems.append(f"{MANIFEST} (not the one in bundle.tar)")
-        for file in self.manifest.files.values():
-            path = self.archive / file.path
-            if path.is_symlink() or not path.is_file():
-                problems.append(f"{file.path} (missing)")
-            elif path.stat().st_size != file.size or sha256(path) != file.sha256:
-                problems.append(f"{file.path} (changed)")
-        for path in sorted(self.archive.rglob("*")):
-            name = str(path.relative_to(self.archive))
-            if (path.is_symlink() or not path.is_dir()) and name not in {MANIFEST, *self.manifest.files}:
-                problems.append(f"{name} (not in the manifest)")
+        problems = self._problems() if self._problems else _problems_of(self.archive, self.manifest)
         if problems:
             shown = ", ".join(problems[:5]) + (", …" if len(problems) > 5 else "")
             raise Failure(
@@ -162,18 +156,50 @@ class Bundle:
             )
 
 
-def _digest_of(path: Path, note: Path) -> str:
-    """The SHA-256 of a file, from ``note`` where that was made of the very same, untouched file.
+def _problems_of(archive: Path, manifest: Manifest) -> list[str]:
+    """What in an archive is not as its manifest says."""
+    problems = []
+    raw = archive / MANIFEST
+    if not raw.is_file() or raw.read_bytes() != manifest.raw:
+        problems.append(f"{MANIFEST} (not the one in bundle.tar)")
+    for file in manifest.files.values():
+        path = archive / file.path
+        if path.is_symlink() or not path.is_file():
+            problems.append(f"{file.path} (missing)")
+        elif path.stat().st_size != file.size or sha256(path) != file.sha256:
+            problems.append(f"{file.path} (changed)")
+    known = {MANIFEST, *manifest.files}
+    for path in sorted(archive.rglob("*")):
+        name = str(path.relative_to(archive))
+        if (path.is_symlink() or not path.is_dir()) and name not in known:
+            problems.append(f"{name} (not in the manifest)")
+    return problems
+
+
+def _begin(work: Callable[[], list[str]]) -> Callable[[], list[str]]:
+    """Do something in a thread; calling what is returned waits, and returns or raises what came of it."""
+    from concurrent.futures import ThreadPoolExecutor  # one event of a deployment needs it
+
+    return ThreadPoolExecutor(max_workers=1).submit(work).result
+
+
+def _known_digest(path: Path, note: Path) -> str:
+    """The SHA-256 of a file from ``note``, if that was made of the very same, untouched file; else empty.
 
     Whoever writes to a file moves its ctime to the kernel's time; and only root writes to the note.
     """
-    identity = _identity(path)
     try:
         known = json.loads(note.read_text())
-        if known["identity"] == identity and HEX_NAME.fullmatch(known["sha256"]):
+        if known["identity"] == _identity(path) and HEX_NAME.fullmatch(known["sha256"]):
             return str(known["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # none yet, or half a one: the file itself is asked
+    return ""
+
+
+def _hash(path: Path, note: Path) -> str:
+    """The SHA-256 of a file, which is noted for the events that follow."""
+    identity = _identity(path)
     settled = time.time_ns() - path.stat().st_ctime_ns > SETTLED_NS
     digest = sha256(path)
     # One that was written to meanwhile, or may be yet without its ctime showing it, is not remembered.

@@ -53,9 +53,8 @@ def _marker(host: Host, digest: str) -> Path:
 
 def _fingerprint(host: Host, digest: str) -> str:
     """What tells a release's variables from others, without them; empty where they cannot be read."""
-    from deploy.configuration import (
-        service_variables,
-    )  # ApplicationStart can do without, and should start fast
+    # ApplicationStart can do without, and should start fast.
+    from deploy.configuration import service_variables
 
     try:
         variables = service_variables(host, digest)
