@@ -86,7 +86,8 @@ class Bundles:
         self.folder = folder
         project = tomllib.loads((trees.REPOSITORY / "pyproject.toml").read_text())["project"]
         names = [re.split(r"[<>=!~;]", requirement)[0] for requirement in project["dependencies"]]
-        self.wheelhouse = trees.make_wheelhouse(folder / "wheelhouse", names)
+        # As an index has them: stored ones would make the bundle twice as large and pip faster than it is.
+        self.wheelhouse = trees.make_wheelhouse(folder / "wheelhouse", names, zipfile.ZIP_DEFLATED)
 
     def make(self, tale: str, *, lock: int) -> Bundle:
         """``tale`` is what its code says; ``lock`` the version of one small dependency."""

@@ -2,6 +2,7 @@
 
 import shutil
 import textwrap
+import zipfile
 from pathlib import Path
 
 from apps.releases.bundle import SHIPPED, Bundle, make_bundle
@@ -81,11 +82,11 @@ def make_own_tree(root: Path, tale: str) -> Path:
     return root
 
 
-def make_wheelhouse(folder: Path, requirements: list[str]) -> Path:
+def make_wheelhouse(folder: Path, requirements: list[str], compression: int = zipfile.ZIP_STORED) -> Path:
     """Wheels of the named distributions and all that they need, without a network."""
     folder.mkdir()
     for name in sorted(wheels.closure(requirements)):
-        wheels.repack(name, folder)
+        wheels.repack(name, folder, compression)
     return folder
 
 

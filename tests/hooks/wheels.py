@@ -10,8 +10,11 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 
-def repack(name: str, folder: Path) -> Path:
-    """Write the wheel of an installed distribution into ``folder``; the same bytes each time."""
+def repack(name: str, folder: Path, compression: int = zipfile.ZIP_STORED) -> Path:
+    """Write the wheel of an installed distribution into ``folder``; the same bytes each time.
+
+    Stored is made faster; deflated is as package indexes have it.
+    """
     installed = distribution(name)
     title = re.sub(r"[-.]+", "_", installed.metadata["Name"])
     stem = f"{title}-{installed.version}"
@@ -31,11 +34,11 @@ def repack(name: str, folder: Path) -> Path:
         f"{place},sha256={_record_hash(data)},{len(data)}\n" for place, data in sorted(members.items())
     )
     members[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
-    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(wheel, "w", compression) as archive:
         for place, data in sorted(members.items()):
             member = zipfile.ZipInfo(place)
             member.external_attr = (0o755 if ".data/scripts/" in place else 0o644) << 16
-            archive.writestr(member, data)
+            archive.writestr(member, data, compression)
     return wheel
 
 
