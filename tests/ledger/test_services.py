@@ -1,6 +1,5 @@
 """The ledger's chains: whole, in order, and closed to change."""
 
-import threading
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -77,32 +76,3 @@ class TestTriggers:
         entry.action = "x.y"
         with pytest.raises(DatabaseError, match="The ledger only grows"), transaction.atomic():
             entry.save()
-
-
-@pytest.mark.django_db(transaction=True)
-def test_eight_writers_at_once_keep_the_chain_whole():
-    each, writers = 10, 8
-    start = threading.Barrier(writers)
-    errors = []
-
-    def write(writer: int) -> None:
-        try:
-            start.wait(10)
-            for number in range(each):
-                with transaction.atomic():
-                    record(chain="web", action="a.b", subject=f"c:{writer}", data={"number": number})
-        except Exception as error:  # the test's own thread must see it
-            errors.append(error)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(writers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not errors
-    assert list(Entry.objects.order_by("sequence").values_list("sequence", flat=True)) == list(
-        range(1, each * writers + 1)
-    )
-    assert first_broken(chain="web") is None
