@@ -3,8 +3,11 @@
 from django.conf import settings
 from django.core.validators import RegexValidator
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
+
+from apps.leases import Leasable
+from apps.ledger.models import Entry
 
 slug = RegexValidator(
     r"^[a-z][a-z0-9-]*$", "Use lower-case letters, digits and hyphens, beginning with a letter."
@@ -113,3 +116,25 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} is {self.role} of {self.service}"
+
+
+class LedgerCopyQuerySet(models.QuerySet["LedgerCopy"]):
+    def behind(self) -> "LedgerCopyQuerySet":
+        """Those whose chain has grown since its head was last copied."""
+        newer = Entry.objects.filter(chain=OuterRef("service__slug"), sequence__gt=OuterRef("sequence"))
+        return self.filter(Exists(newer))
+
+
+class LedgerCopy(Leasable):
+    """How far the heads of a service's chain in the ledger have been copied to S3."""
+
+    service = models.OneToOneField(Service, on_delete=models.CASCADE, related_name="ledger_copy")
+    sequence = models.PositiveBigIntegerField(default=0, db_default=0)
+
+    objects = LedgerCopyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "ledger copies"
+
+    def __str__(self) -> str:
+        return f"{self.service} up to {self.sequence}"

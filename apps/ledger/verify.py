@@ -45,7 +45,8 @@ class Verification:
 def verify_chain(*, chain: str) -> Verification:
     """Read the whole chain, a thousand entries at a time, and compare each hash with what it is a hash of.
 
-    An entry removed from the end leaves no trace in the chain, nor does a chain removed as a whole.
+    An entry removed from the end leaves no trace in the chain, nor does a chain removed as a whole; the heads
+    in S3 show both (apps/catalog/heads.py).
     """
     entries, head = 0, GENESIS
     try:
@@ -59,12 +60,16 @@ def verify_chain(*, chain: str) -> Verification:
     return Verification(chain, entries, head, None)
 
 
-def find_chains(names: Iterable[str] = ()) -> list[str]:
-    """Those of these names that are chains, sorted, or all chains; raise NotFound where there is none."""
-    known = list(Entry.objects.order_by("chain").values_list("chain", flat=True).distinct())
-    if not known:
+def find_chains(names: Iterable[str] = (), *, expected: Iterable[str] = ()) -> list[str]:
+    """Those of these names that are chains, sorted, or all chains; raise NotFound where there is none.
+
+    ``expected`` are chains that must be there, and are named even if no entry of them is left.
+    """
+    chains = set(Entry.objects.order_by("chain").values_list("chain", flat=True).distinct())
+    if not chains:
         # Nothing to verify is not the same as whole: somebody may have emptied the table.
         raise NotFound("The ledger has no entries at all, so there is nothing to verify.")
+    known = sorted(chains | set(expected))
     wanted = sorted(set(names))
     if unknown := [name for name in wanted if name not in known]:
         raise NotFound(f"The ledger has no entries of {', '.join(unknown)}. Known: {', '.join(known)}.")

@@ -21,6 +21,8 @@ from django.db.models.fields.json import KT
 from apps.aws.errors import AwsError
 from apps.builds.models import Build
 from apps.builds.services import collect_build
+from apps.catalog.heads import begin_copies, copy_head
+from apps.catalog.models import LedgerCopy
 from apps.commands import database_problem
 from apps.deployments.flight import read_flight_records
 from apps.deployments.models import Deployment, FlightWatch
@@ -87,6 +89,7 @@ class Reconciler:
             self.request_one_deployment,
             self.observe_one_deployment,
             self.read_flight_records_of_one,
+            self.copy_one_ledger_head,
         ):
             if self.stop.is_set():
                 break
@@ -161,6 +164,15 @@ class Reconciler:
             return read_flight_records(watch=watch, lease=lease)
 
         return self._one(FlightWatch.objects.open(), work)
+
+    def copy_one_ledger_head(self) -> bool:
+        """Put the head of a service's chain where the database's owner cannot change it."""
+        begin_copies()
+
+        def work(copy: LedgerCopy, lease: Lease) -> timedelta:
+            return copy_head(copy=copy, lease=lease)
+
+        return self._one(LedgerCopy.objects.behind(), work)
 
     def _one(self, rows: models.QuerySet, work: Callable[..., timedelta]) -> bool:
         """Do ``work`` on one free row; False when there is none. A row that fails rests, longer each time."""

@@ -46,6 +46,8 @@ class FakeCodeDeploy:
             monkeypatch.setattr(codedeploy, name, getattr(self, name))
         # No host has written a flight record; tests/deployments/test_flight.py reads them from a real S3.
         monkeypatch.setattr(s3, "list_page", lambda **_options: s3.Page([], more=False))
+        # Heads of the ledger are none of its business; tests/catalog/test_heads.py writes them to a real S3.
+        monkeypatch.setattr(s3, "put_if_absent", lambda **_options: None)
         return self
 
     def create_deployment(
