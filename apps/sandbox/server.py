@@ -25,10 +25,12 @@ import waitress.server
 from moto.moto_server.werkzeug_app import create_backend_app
 from waitress.channel import HTTPChannel
 
+from apps.sandbox import faults
 from apps.sandbox.balancer.api import LoadBalancing
 from apps.sandbox.balancer.targets import process as balancing
 from apps.sandbox.codebuild.service import CodeBuild
 from apps.sandbox.codedeploy.service import CodeDeploy
+from apps.sandbox.faults import Faults
 from apps.sandbox.protocol import AwsError, JsonService, error_body, json_response
 from apps.sandbox.runtime import BuildLimits, Runtime
 
@@ -133,12 +135,15 @@ class SandboxApp:
     services: dict[str, JsonService]
     closers: list[Service]
     moto: dict[str, "WSGIApplication"] = field(default_factory=dict)
+    faults: Faults = field(default_factory=Faults)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         target = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")[0]
         if target in self.services:
-            return self.services[target](environ, start_response)
+            return faults.serve(self.services[target], self.faults, environ, start_response)
+        if environ.get("PATH_INFO") == faults.PATH:
+            return faults.control(self.faults, environ, start_response)
         name = signed_service(environ)
         if name is None and target:
             error = AwsError("MissingAuthenticationTokenException", "Missing Authentication Token", 403)

@@ -1,4 +1,4 @@
-"""CodeDeploy on a real socket, for tests of processes: it can hold its answers back.
+"""CodeDeploy on a real socket, for tests of processes: it holds answers back, and lies as the sandbox can.
 
 Only what the reconciler calls, in memory; apps/sandbox is the one that really deploys. This one exists
 because a test must decide between which two instructions a process dies.
@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+from apps.sandbox.faults import Answer, Faults
+
 
 @dataclass
 class Server:
@@ -20,6 +22,7 @@ class Server:
     hold: threading.Event = field(default_factory=threading.Event)
     made: threading.Event = field(default_factory=threading.Event)
     status: str = "Succeeded"
+    faults: Faults = field(default_factory=Faults)
 
     def __enter__(self) -> Self:
         self.hold.set()  # not held
@@ -32,10 +35,18 @@ class Server:
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
                 operation = self.headers["X-Amz-Target"].partition(".")[2]
-                answer = getattr(server, operation)(json.loads(self.rfile.read(length)))
-                body = json.dumps(answer).encode()
+                request = json.loads(self.rfile.read(length))
+
+                def work() -> Answer:
+                    return Answer(200, json.dumps(getattr(server, operation)(request)).encode())
+
+                answer = server.faults.answer(operation, work)
+                if not answer.whole:
+                    self.close_connection = True
+                    return
+                body = answer.body
                 try:
-                    self.send_response(200)
+                    self.send_response(answer.status)
                     self.send_header("Content-Type", "application/x-amz-json-1.1")
                     self.send_header("Content-Length", str(len(body)))
                     self.end_headers()
