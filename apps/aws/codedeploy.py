@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from apps.aws.errors import translated
+from apps.aws.errors import AwsError, translated
 from apps.aws.session import client
 
 if TYPE_CHECKING:
@@ -95,6 +95,11 @@ def create_deployment(
                     "bundleType": revision.bundle_type,  # type: ignore[typeddict-item]  # botocore checks it
                 },
             },
+        )
+    if not answer.get("deploymentId"):
+        # botocore takes an answer that was cut off for an empty one.
+        raise AwsError(
+            "CodeDeploy CreateDeployment: the answer was cut off", retryable=True, code="IncompleteAnswer"
         )
     return answer["deploymentId"]
 

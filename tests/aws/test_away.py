@@ -177,6 +177,24 @@ def test_create_deployment_is_sent_once(serve, fault):
     assert server.requests == 1
 
 
+@pytest.mark.parametrize("body", [b"", b'{"deploymentId": "d-1"', b"{}"])
+def test_an_answer_to_create_deployment_that_was_cut_off_tells_nothing(serve, body):
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "application/x-amz-json-1.1")
+        request.send_header("Content-Length", "1000")
+        request.end_headers()
+        request.wfile.write(body)
+
+    serve(answer)
+    revision = codedeploy.S3Location(bucket="bucket", key="key", version="v", etag="e")
+    with pytest.raises(AwsError, match="cut off") as caught:
+        codedeploy.create_deployment(
+            application="web", group="staging", revision=revision, description="lockkeeper:1"
+        )
+    assert caught.value.retryable
+
+
 def test_no_credentials(monkeypatch, tmp_path):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
