@@ -54,6 +54,15 @@ class Server:
                 except OSError:
                     self.close_connection = True  # the client was killed, as tests do
 
+            def do_GET(self) -> None:
+                # S3, where the reconciler looks for flight records: there are none.
+                body = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+                self.send_response(200)
+                self.send_header("Content-Type", "application/xml")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
             def log_message(self, *args: object) -> None:
                 pass  # pytest shows failures; each request would be noise
 
