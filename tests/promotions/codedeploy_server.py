@@ -21,11 +21,15 @@ class Server:
     asked: int = 0
     hold: threading.Event = field(default_factory=threading.Event)
     made: threading.Event = field(default_factory=threading.Event)
+    # ListDeployments: whether answers are held back, and whether one was asked for.
+    hold_list: threading.Event = field(default_factory=threading.Event)
+    listing: threading.Event = field(default_factory=threading.Event)
     status: str = "Succeeded"
     faults: Faults = field(default_factory=Faults)
 
     def __enter__(self) -> Self:
         self.hold.set()  # not held
+        self.hold_list.set()
         server = self
         self.lock = threading.Lock()
 
@@ -74,6 +78,7 @@ class Server:
 
     def __exit__(self, *exc: object) -> None:
         self.hold.set()
+        self.hold_list.set()
         self.http.shutdown()
         self.thread.join()
         self.http.server_close()
@@ -98,6 +103,8 @@ class Server:
         return {"deploymentId": key}
 
     def ListDeployments(self, request: dict[str, Any]) -> dict[str, Any]:  # noqa: N802  # AWS's name
+        self.listing.set()
+        self.hold_list.wait(60)
         group = request["deploymentGroupName"]
         found = [key for key, each in self.deployments.items() if each["deploymentGroupName"] == group]
         return {"deployments": found}

@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from apps.deployments.models import Deployment, Occupancy
+from apps.deployments.services import SEND_WITHIN
 from apps.promotions.models import Promotion
+from apps.sandbox.faults import Settings
 from tests.promotions.cast import Cast
 from tests.promotions.codedeploy_server import Server
 
@@ -133,6 +135,54 @@ def test_a_worker_that_was_asleep_does_not_write_over_the_one_that_took_over(ser
     until(lambda: "lease lost" in workers.log.read_text(), workers)
     assert Deployment.objects.values().get() == before
     assert server.asked == 1
+
+
+@pytest.fixture
+def looking(server, workers):
+    """A worker that was throttled once and now looks, before it asks again, for what it may have made."""
+    server.hold_list.clear()
+    server.faults.use(Settings(operations=("CreateDeployment",), throttled=1.0))
+    Cast().request()
+    worker = workers.start()
+    until(server.listing.is_set, workers)
+    server.faults.use(Settings())
+    return worker
+
+
+def test_a_worker_that_was_asleep_before_asking_does_not_ask_once_another_has(server, workers, looking):
+    looking.send_signal(signal.SIGSTOP)
+    server.hold_list.set()
+    workers.start()
+    until(lambda: Deployment.objects.get().status == Deployment.Status.SUCCEEDED, workers)
+    before = Deployment.objects.values().get()
+    looking.send_signal(signal.SIGCONT)
+    until(lambda: "lease lost" in workers.log.read_text(), workers)
+    assert server.asked == 1
+    assert Deployment.objects.values().get() == before
+
+
+def test_a_worker_that_slept_between_its_note_and_asking_does_not_ask(server, workers, looking):
+    with transaction.atomic():
+        deployment = Deployment.objects.select_for_update().get()
+        server.hold_list.set()
+        # It is about to note when it asks, and waits for this row.
+        until(waits_for_a_row, workers)
+        looking.send_signal(signal.SIGSTOP)
+    until(lambda: Deployment.objects.get().asked_at > deployment.asked_at, workers)
+    time.sleep(SEND_WITHIN + 0.5)
+    looking.send_signal(signal.SIGCONT)
+    until(lambda: "too long between taking the lease and asking" in workers.log.read_text(), workers)
+    assert server.asked == 0
+    looking.kill()
+
+
+def waits_for_a_row():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return cursor.fetchone()[0]
 
 
 def test_term_ends_it_after_the_work_in_hand(server, workers):
