@@ -17,6 +17,7 @@ from apps.catalog.models import Membership
 from apps.catalog.permissions import MOVERS
 from apps.errors import DomainError
 from apps.gates.admin import for_people
+from apps.promotions import describe
 from apps.promotions.models import Approval, Promotion
 from apps.promotions.services import approve_promotion, cancel_promotion, reject_promotion
 
@@ -66,6 +67,7 @@ class PromotionAdmin(ReadOnlyAdmin):
         "release",
         "status",
         "reason",
+        "show_waits_for",
         "requested_by",
         "decision",
         "deployment",
@@ -198,6 +200,10 @@ class PromotionAdmin(ReadOnlyAdmin):
     @display(description="service")
     def show_service(self, promotion: Promotion) -> str:
         return promotion.environment.service.slug
+
+    @display(description="waits for")
+    def show_waits_for(self, promotion: Promotion) -> str:
+        return describe.waits(promotion) or "-"
 
     @display(description="to", ordering="environment__slug")
     def show_where(self, promotion: Promotion) -> str:

@@ -22,7 +22,7 @@ from apps.deployments.api import DeploymentBriefSerializer
 from apps.errors import NotFound
 from apps.gates.api import FindingSerializer
 from apps.gates.verdicts import Verdict
-from apps.promotions import services
+from apps.promotions import describe, services
 from apps.promotions.models import Approval, Promotion
 from apps.releases.api import ReleaseBriefSerializer
 from apps.releases.models import Release
@@ -149,11 +149,14 @@ class PromotionSerializer(Representation):
 
 
 class PromotionDetailSerializer(PromotionSerializer):
+    waits_for = serializers.CharField(
+        help_text="What holds it up now; empty when it has ended, or while findings say it."
+    )
     links = LinksSerializer()
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
         links = LinksSerializer(context=self.context).to_representation(row)
-        return super().to_representation(row) | {"links": links}
+        return super().to_representation(row) | {"waits_for": row["waits_for"], "links": links}
 
 
 class PromotionFilter(django_filters.FilterSet):
@@ -186,6 +189,16 @@ class PromotionViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, v
     def nest(self, rows: Sequence[dict[str, Any]]) -> None:
         approvals = Approval.objects.values("promotion", *ApprovalSerializer.columns)
         below(rows, "approvals", approvals, "promotion")
+        if self.action != "list":
+            for row in rows:
+                row["waits_for"] = self.waits_for(row)
+
+    def waits_for(self, row: dict[str, Any]) -> str:
+        if row["status"] in Promotion.FINAL:
+            return ""
+        related = Promotion.objects.select_related("environment", "decision", "deployment")
+        # Large, and not what it is about.
+        return describe.waits(related.defer("decision__facts", "decision__findings").get(pk=row["id"]))
 
     def retry_after(self, row: dict[str, Any]) -> int | None:
         if row["status"] in Promotion.FINAL:

@@ -1,5 +1,8 @@
 """A promotion in words, for terminals."""
 
+from django.utils import timezone
+
+from apps.deployments.waits import silence, waits_for
 from apps.gates.models import Decision
 from apps.gates.verdicts import EXIT_CODES, Verdict
 from apps.promotions.models import Promotion
@@ -32,17 +35,25 @@ def findings(decision: Decision) -> list[str]:
 
 
 def waits(promotion: Promotion) -> str:
-    """What holds up a promotion whose gate is open; empty when nothing does."""
-    decision, deployment = promotion.decision, promotion.deployment
-    if promotion.status in Promotion.UNDER_WAY and deployment is not None and deployment.error_message:
-        return f"The deployment waits: {deployment.error_message}"
-    if promotion.status != Promotion.Status.PENDING or decision is None or decision.verdict not in OPENS:
+    """What holds up a promotion, in sentences; empty when it has ended, or while findings say it.
+
+    Its deployment's worker, CodeDeploy or AWS once it is under way; before that, with its gate open,
+    whatever occupies the environment.
+    """
+    decision, deployment, now = promotion.decision, promotion.deployment, timezone.now()
+    if promotion.status in Promotion.UNDER_WAY and deployment is not None:
+        sentence = waits_for(deployment, at=now)
+        return f"The deployment waits: {sentence}" if sentence else ""
+    if promotion.status != Promotion.Status.PENDING:
         return ""
-    why = blocker(environment=promotion.environment)
-    return (
-        f"The gate is open; it waits because {why}."
-        if why
-        else "The gate is open; manage.py reconcile starts it."
+    if decision is None:
+        return "It has not been judged yet; manage.py reconcile does that."
+    if decision.verdict not in OPENS:
+        return ""
+    if why := blocker(environment=promotion.environment):
+        return f"The gate is open; it waits because {why}."
+    return " ".join(
+        filter(None, ["The gate is open; manage.py reconcile starts it.", silence(promotion, at=now)])
     )
 
 

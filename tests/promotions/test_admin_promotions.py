@@ -100,6 +100,10 @@ class PromotionAdminTests(TestCase):
                 assert self.press(user, verb).status_code == 403
         assert not Approval.objects.exists()
 
+    def test_the_page_says_what_holds_it_up(self) -> None:
+        Promotion.objects.update(decision=None)
+        self.assertContains(signed_in(self.approver).get(self.page), "It has not been judged yet")
+
     def test_a_link_changes_nothing(self) -> None:
         response = signed_in(self.approver).get(self.page.replace("change/", "approve/"))
         self.assertContains(response, "Approve this promotion?")

@@ -220,6 +220,18 @@ class ReadTests(PromotionApiCase):
         assert client.get(LIST).json()["results"] == []
         self.assert_problem(client.get(f"{LIST}{promotion.pk}/"), 404)
 
+    def test_it_says_what_holds_it_up_and_nothing_once_it_has_ended(self) -> None:
+        deployment = make_deployment(self.production, status="intended", codedeploy_id=None)
+        promotion = make_promotion(self.production, status="deploying", deployment=deployment)
+        client = ApiClient(self.viewer)
+        where = f"{LIST}{promotion.pk}/"
+        assert "has not been told yet" in client.get(where).json()["waits_for"]
+        deployment.error_message = "CodeDeploy CreateDeployment: Rate exceeded"
+        deployment.save()
+        assert client.get(where).json()["waits_for"].endswith("Rate exceeded")
+        Promotion.objects.filter(pk=promotion.pk).update(status="errored")
+        assert client.get(where).json()["waits_for"] == ""
+
     def test_the_list_does_not_query_per_row(self) -> None:
         for _ in range(3):
             release = make_release(self.service)
