@@ -10,7 +10,7 @@ from django.utils import timezone
 from apps.access.models import Token, User
 from apps.access.services import create_token
 from apps.builds.models import Build, Report, TestCase, TestResult
-from apps.catalog.models import Environment, Membership, Service, Upstream
+from apps.catalog.models import ApproverGroup, Environment, Membership, Service, Upstream
 from apps.deployments.models import Deployment, FlightRecord, HookEvent, Occupancy, Target
 from apps.gates.models import Decision, Policy
 from apps.promotions.models import Promotion
@@ -59,6 +59,12 @@ def make_environment(
     for source in upstreams:
         Upstream.objects.create(environment=environment, source=source)
     return environment
+
+
+def make_group(service: Service, name: str = "release-managers", *members: User) -> ApproverGroup:
+    group = ApproverGroup.objects.create(service=service, name=name)
+    group.members.add(*members)
+    return group
 
 
 def make_build(service: Service | None = None, **fields: Any) -> Build:

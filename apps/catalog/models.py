@@ -51,6 +51,11 @@ class Environment(models.Model):
     service = models.ForeignKey(Service, on_delete=models.PROTECT, related_name="environments")
     slug = models.CharField(max_length=60, validators=[slug])
     position = models.PositiveSmallIntegerField(default=0, help_text="Order on pages; lower comes first.")
+    auto_promote = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Ask by itself for what its upstreams have proved; the gate decides as ever.",
+    )
     application = models.CharField(max_length=100, help_text="CodeDeploy application.")
     deployment_group = models.CharField(max_length=100, help_text="CodeDeploy deployment group.")
     upstreams = models.ManyToManyField(
@@ -116,6 +121,23 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} is {self.role} of {self.service}"
+
+
+class ApproverGroup(models.Model):
+    """Approvers of a service under a name that policies use: two of ``release-managers`` must approve."""
+
+    service = models.ForeignKey(Service, on_delete=models.CASCADE, related_name="approver_groups")
+    name = models.CharField(max_length=60, validators=[slug])
+    members = models.ManyToManyField(settings.AUTH_USER_MODEL, blank=True, related_name="approver_groups")
+
+    class Meta:
+        ordering = ["service", "name"]
+        constraints = [
+            models.UniqueConstraint(fields=["service", "name"], name="approver_group_once_per_service")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class LedgerCopyQuerySet(models.QuerySet["LedgerCopy"]):

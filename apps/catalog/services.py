@@ -7,6 +7,7 @@ from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
 from apps.access.models import User
+from apps.catalog.groups import leave_groups
 from apps.catalog.models import Environment, Membership, Service, Upstream
 from apps.errors import Invalid, NotFound
 from apps.ledger.services import record
@@ -124,10 +125,12 @@ def grant_role(*, user: User, service: Service, role: str, by: User | None = Non
 
 
 def revoke_role(*, user: User, service: Service, role: str, by: User | None = None) -> bool:
-    """Take a role away; False when the user did not hold it."""
+    """Take a role away; False when the user did not hold it. Who is no approver leaves the groups, too."""
     with transaction.atomic():
         deleted, _ = Membership.objects.filter(user=user, service=service, role=role).delete()
         if deleted:
+            if role == Membership.Role.APPROVER:
+                leave_groups(service=service, user=user, by=by)
             _record_role(service, "membership.revoked", user, role, by)
     return bool(deleted)
 
