@@ -12,8 +12,8 @@ from tests.factories import make_token
 class ApiClient(Client):
     """Sends a user's token, and bodies as JSON."""
 
-    def __init__(self, user: User, *scopes: str) -> None:
-        self.token, secret = make_token(user, *scopes)
+    def __init__(self, user: User, *scopes: str, **fields: Any) -> None:
+        self.token, secret = make_token(user, *scopes, **fields)
         # Used a moment ago, so that no request of a test writes it (and counts a query more).
         Token.objects.filter(pk=self.token.pk).update(last_used_at=timezone.now())
         super().__init__(headers={"authorization": f"Bearer {secret}"})

@@ -27,6 +27,8 @@ class TokenAuthentication(BaseAuthentication):
         now = timezone.now()
         if token.last_used_at is None or now - token.last_used_at > self.LAST_USED_PRECISION:
             Token.objects.filter(pk=token.pk).update(last_used_at=now)
+        if token.services is not None:
+            token.user.token_services = frozenset(token.services)
         return token.user, token
 
     def authenticate_header(self, request: Request) -> str:

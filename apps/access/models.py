@@ -20,10 +20,19 @@ class User(AbstractUser):
 
     kind = models.CharField(max_length=10, choices=Kind, default=Kind.PERSON)
 
+    # The slugs of the services to which the token of this request is limited; None without such a limit.
+    # It is no column: authentication sets it on the request's user, and visibility and roles
+    # (apps.catalog) ask for it before anything else, of superusers too.
+    token_services: frozenset[str] | None = None
+
     class Meta(AbstractUser.Meta):
         constraints = [
             models.CheckConstraint(condition=Q(kind__in=["person", "service"]), name="user_kind_known")
         ]
+
+    def reaches(self, service: str) -> bool:
+        """Whether the request's token, if there is one, is good for the service of that slug."""
+        return self.token_services is None or service in self.token_services
 
 
 class Scope(models.TextChoices):
@@ -54,6 +63,13 @@ class Token(models.Model):
         max_length=12, editable=False, help_text="The first characters, to tell tokens apart."
     )
     scopes = ArrayField(models.CharField(max_length=10, choices=Scope), default=list)
+    # Slugs, which never change, and no rows of a relation: a limit must not vanish with what it names.
+    services = ArrayField(
+        models.CharField(max_length=60),
+        null=True,
+        blank=True,
+        help_text="The only services that it is good for; without, all that its user sees.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)

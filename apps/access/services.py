@@ -70,18 +70,27 @@ def create_user(
 
 
 def create_token(
-    *, user: User, name: str, scopes: Iterable[str], expires_at: datetime | None = None
+    *,
+    user: User,
+    name: str,
+    scopes: Iterable[str],
+    services: Iterable[str] | None = None,
+    expires_at: datetime | None = None,
 ) -> tuple[Token, str]:
     """Make a token and return it with its secret, which is kept nowhere and shown this once.
 
-    Raises Invalid for an unknown scope, no scope at all, or an expiry that has passed.
+    With ``services`` (slugs) it is good for those alone; apps.catalog.tokens checks that there are such.
+    Raises Invalid for an unknown scope, no scope at all, a limit to no service, or an expiry that has passed.
     """
+    limit = None if services is None else sorted(set(services))
     wanted = list(dict.fromkeys(scopes))
     known = list(Scope.values)
     if unknown := [scope for scope in wanted if scope not in known]:
         raise Invalid(f"Unknown scope {', '.join(unknown)}: choose from {', '.join(known)}.")
     if not wanted:
         raise Invalid(f"A token needs at least one scope: {', '.join(known)}.")
+    if limit == []:
+        raise Invalid("A token that is limited to no service is good for nothing: name one, or set no limit.")
     if not name.strip():
         raise Invalid("A token needs a name that tells what it is for.")
     if expires_at is not None and expires_at <= timezone.now():
@@ -95,13 +104,14 @@ def create_token(
                 digest=Token.digest_of(secret),
                 hint=secret[: len(Token.PREFIX) + 6],
                 scopes=wanted,
+                services=limit,
                 expires_at=expires_at,
             )
     except IntegrityError as error:
         raise DomainError(
             f"{user.username} already has a token named {name!r}: take another name."
         ) from error
-    log.info("token created", username=user.username, token=name, scopes=wanted)
+    log.info("token created", username=user.username, token=name, scopes=wanted, services=limit)
     return token, secret
 
 

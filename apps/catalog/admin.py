@@ -11,6 +11,7 @@ from unfold.widgets import UnfoldAdminSelectMultipleWidget
 
 from apps.access.permissions import acting_user
 from apps.admin_base import MemberAdmin, ReadOnlyInline, RefusalsAsMessages, only
+from apps.catalog import token_admin  # noqa: F401  # registers itself
 from apps.catalog.models import Environment, Membership, Service
 from apps.catalog.services import grant_role, register_environment, register_service, revoke_role
 

@@ -16,10 +16,11 @@ slug = RegexValidator(
 
 class ServiceQuerySet(models.QuerySet["Service"]):
     def visible_to(self, user) -> "ServiceQuerySet":
-        """Services of which the user is a member; superusers see all."""
+        """Services of which the user is a member; superusers see all, a limited token only its own."""
+        services = self if user.token_services is None else self.filter(slug__in=user.token_services)
         if user.is_superuser:
-            return self
-        return self.filter(pk__in=Membership.objects.filter(user=user).values("service"))
+            return services
+        return services.filter(pk__in=Membership.objects.filter(user=user).values("service"))
 
 
 class Service(models.Model):

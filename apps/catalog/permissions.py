@@ -12,15 +12,23 @@ MOVERS = frozenset({Role.DEVELOPER, Role.OPERATOR})
 
 
 def roles_of(*, user: User, service: Service) -> set[str]:
-    """The roles that an active user holds in a service; a superuser gets none by being one."""
-    if not user.is_active:
+    """The roles that an active user holds in a service; a superuser gets none by being one.
+
+    None either where the request's token is limited to other services.
+    """
+    if not user.is_active or not user.reaches(service.slug):
         return set()
     return set(Membership.objects.filter(user=user, service=service).values_list("role", flat=True))
 
 
+def sees_as_superuser(*, user: User, service: Service) -> bool:
+    """Whether the user sees the service without a role in it: a superuser whom no token keeps from it."""
+    return user.is_active and user.is_superuser and user.reaches(service.slug)
+
+
 def require_role(*, user: User, service: Service, roles: Collection[str]) -> None:
     """Raise Forbidden unless the user holds one of ``roles``; NotFound to a stranger. Superusers pass."""
-    if user.is_active and user.is_superuser:
+    if sees_as_superuser(user=user, service=service):
         return
     held = roles_of(user=user, service=service)
     if not held:

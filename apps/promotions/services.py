@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from apps.access.models import User
 from apps.catalog.models import Environment
-from apps.catalog.permissions import MOVERS, Role, require_role, roles_of
+from apps.catalog.permissions import MOVERS, Role, require_role, roles_of, sees_as_superuser
 from apps.deployments.models import Deployment
 from apps.deployments.services import failure_of, is_proving, unproved
 from apps.errors import DomainError, Forbidden, Invalid, NotFound
@@ -170,7 +170,8 @@ def reject_promotion(*, promotion: Promotion, user: User, comment: str) -> Appro
 def cancel_promotion(*, promotion: Promotion, user: User, reason: str = "") -> None:
     """Take a pending promotion back, as its requester, a developer or an operator."""
     service = promotion.environment.service
-    if promotion.requested_by_id != user.pk or not user.is_active:
+    own = promotion.requested_by_id == user.pk and user.is_active and user.reaches(service.slug)
+    if not own:
         require_role(user=user, service=service, roles=MOVERS)
     reason = f"Cancelled by {user.username}{': ' if reason else '.'}{reason}"
     with transaction.atomic():
@@ -229,7 +230,7 @@ def _wake_after(environment_id: int, release_id: int) -> None:
 def _say(promotion: Promotion, user: User, verdict: Approval.Verdict, comment: str) -> Approval:
     service = promotion.environment.service
     held = roles_of(user=user, service=service)
-    if not held and not user.is_superuser:
+    if not held and not sees_as_superuser(user=user, service=service):
         raise NotFound(f"There is no promotion {promotion.pk} that {user.username} can see.")
     if Role.APPROVER not in held:
         raise Forbidden(f"{user.username} must be approver of {service.slug} for this.")

@@ -8,7 +8,7 @@ from django.test import TestCase
 from apps.access.models import Token, User
 from apps.catalog.models import Environment, Membership, Service
 from apps.gates.models import Policy
-from tests.factories import make_service, make_user
+from tests.factories import make_member, make_service, make_user
 
 SHOP = {
     "slug": "shop",
@@ -161,6 +161,17 @@ class TokenCommandTests(TestCase):
         assert secret.startswith(token.hint)
         assert len(token.hint) < len(secret) / 3
         assert token.scopes == ["read", "ci"]
+
+    def test_a_token_limited_to_services(self):
+        web = make_service("web")
+        make_service("blog")
+        make_member(web, "developer", username="ann")
+        run("create_token", "ann", "laptop", "--scope", "read", "--service", "web")
+        assert Token.objects.get().services == ["web"]
+        with pytest.raises(CommandError, match="ann has no role in blog"):
+            run("create_token", "ann", "other", "--scope", "read", "--service", "blog")
+        with pytest.raises(CommandError, match="no service 'wbe'"):
+            run("create_token", "ann", "other", "--scope", "read", "--service", "wbe")
 
     def test_a_revoked_token_is_usable_no_longer(self):
         make_user("ann")
