@@ -76,7 +76,10 @@ class TokenAdmin(RefusalsAsMessages, MemberAdmin):
         return False
 
     def has_revoke_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        return self.has_module_permission(request)
+        """Of what is seen; whoever comes in, for a list."""
+        if object_id is None:
+            return self.has_module_permission(request)
+        return self.get_queryset(request).filter(pk=object_id).exists()
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         if obj is None:
