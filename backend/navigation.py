@@ -47,6 +47,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             ("Services", "deployed_code", "catalog_service"),
             ("Environments", "lan", "catalog_environment"),
             ("Memberships", "group", "catalog_membership"),
+            ("Approver groups", "groups", "catalog_approvergroup"),
             ("Tokens", "key", "access_token"),
             *([("Users", "person", "access_user")] if superuser else []),
             *([("Migrations", "database", "rollout_migrationrun")] if superuser else []),

@@ -11,14 +11,14 @@ from unfold.widgets import UnfoldAdminSelectMultipleWidget
 
 from apps.access.permissions import acting_user
 from apps.admin_base import MemberAdmin, ReadOnlyInline, RefusalsAsMessages, only
-from apps.catalog import token_admin  # noqa: F401  # registers itself
+from apps.catalog import group_admin, token_admin  # noqa: F401  # they register themselves
 from apps.catalog.models import Environment, Membership, Service
 from apps.catalog.services import grant_role, register_environment, register_service, revoke_role
 
 
 class EnvironmentInline(ReadOnlyInline):
     model = Environment
-    fields = ("slug", "position", "application", "deployment_group")
+    fields = ("slug", "position", "application", "deployment_group", "auto_promote")
     show_change_link = True
 
 
@@ -59,6 +59,17 @@ class ServiceAdmin(RefusalsAsMessages, MemberAdmin):
         obj.pk = saved.pk
 
 
+ENVIRONMENT_FIELDS = (
+    "service",
+    "slug",
+    "position",
+    "application",
+    "deployment_group",
+    "auto_promote",
+    "upstream_mode",
+)
+
+
 class EnvironmentsField(forms.ModelMultipleChoiceField):
     def label_from_instance(self, environment: Any) -> str:
         return f"{environment.service.slug}: {environment.slug}"
@@ -75,7 +86,7 @@ class EnvironmentForm(forms.ModelForm):
 
     class Meta:
         model = Environment
-        fields = ("service", "slug", "position", "application", "deployment_group", "upstream_mode")
+        fields = ENVIRONMENT_FIELDS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -89,7 +100,15 @@ class EnvironmentForm(forms.ModelForm):
 @admin.register(Environment)
 class EnvironmentAdmin(RefusalsAsMessages, MemberAdmin):
     form = EnvironmentForm
-    list_display = ("slug", "service", "position", "show_upstreams", "application", "deployment_group")
+    list_display = (
+        "slug",
+        "service",
+        "position",
+        "show_upstreams",
+        "auto_promote",
+        "application",
+        "deployment_group",
+    )
     list_filter = (only("service"),)
     list_select_related = ("service",)
     search_fields = ("slug", "service__slug")
@@ -98,8 +117,10 @@ class EnvironmentAdmin(RefusalsAsMessages, MemberAdmin):
         return super().get_queryset(request).prefetch_related("upstreams")
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
-        fields = ("service", "slug", "position", "application", "deployment_group", "upstream_mode")
-        return (*fields, "promoted_from" if self.has_change_permission(request, obj) else "show_upstreams")
+        return (
+            *ENVIRONMENT_FIELDS,
+            "promoted_from" if self.has_change_permission(request, obj) else "show_upstreams",
+        )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         return ("service", "slug", "show_upstreams") if obj else ("show_upstreams",)
@@ -115,6 +136,7 @@ class EnvironmentAdmin(RefusalsAsMessages, MemberAdmin):
             application=obj.application,
             deployment_group=obj.deployment_group,
             upstream_mode=obj.upstream_mode,
+            auto_promote=obj.auto_promote,
             upstreams=list(form.cleaned_data["promoted_from"]),
             by=acting_user(request),
         )

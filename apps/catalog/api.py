@@ -30,11 +30,14 @@ class EnvironmentSerializer(Representation):
     id = serializers.IntegerField()
     service = serializers.SlugField()
     slug = serializers.SlugField()
-    position = serializers.IntegerField()
+    position = serializers.IntegerField(help_text="Deploy order: lower goes first.")
     application = serializers.CharField()
     deployment_group = serializers.CharField()
     upstreams = serializers.ListField(child=serializers.SlugField())
     upstream_mode = serializers.ChoiceField(Environment.UpstreamMode.choices)
+    auto_promote = serializers.BooleanField(
+        help_text="Whether it asks by itself for what its upstreams have proved."
+    )
 
     columns = (
         "id",
@@ -44,6 +47,7 @@ class EnvironmentSerializer(Representation):
         "application",
         "deployment_group",
         "upstream_mode",
+        "auto_promote",
     )
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -56,6 +60,7 @@ class EnvironmentSerializer(Representation):
             "deployment_group": row["deployment_group"],
             "upstreams": [edge["source__slug"] for edge in row["edges"]],
             "upstream_mode": row["upstream_mode"],
+            "auto_promote": row["auto_promote"],
         }
 
 

@@ -68,19 +68,22 @@ def register_environment(
     application: str,
     deployment_group: str,
     position: int = 0,
+    auto_promote: bool = False,
     upstreams: Sequence[Environment] = (),
     upstream_mode: str = Environment.UpstreamMode.ALL,
     by: User | None = None,
 ) -> Environment:
     """Make an environment, or bring the service's one of that slug up to date; its upstreams are replaced.
 
-    Raises Invalid for an upstream of another service and for a cycle.
+    Where several environments could start at once, those of a lower ``position`` do so first. Raises
+    Invalid for an upstream of another service and for a cycle.
     """
     label = f"Environment {slug!r} of {service.slug}"
     values: dict[str, Any] = {
         "application": application,
         "deployment_group": deployment_group,
         "position": position,
+        "auto_promote": auto_promote,
         "upstream_mode": upstream_mode,
     }
     for upstream in upstreams:

@@ -21,6 +21,7 @@ from tests.factories import (
     make_decision,
     make_deployment,
     make_environment,
+    make_group,
     make_member,
     make_occupancy,
     make_policy,
@@ -81,6 +82,7 @@ def make_one_of_each(slug: str) -> None:
     Approval.objects.create(promotion=promotion, user=make_user(), verdict="approved")
     record(chain=slug, action="service.registered", subject=f"service:{service.pk}", actor=requester)
     make_token(requester)
+    make_group(service, "release-managers", requester)
     now = timezone.now()
     MigrationRun.objects.create(host=slug, result="applied", started_at=now, finished_at=now)
 

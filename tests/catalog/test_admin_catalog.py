@@ -26,6 +26,7 @@ class CatalogAdminTests(TestCase):
     def environment_form(self, environment: Environment, **data: object) -> dict[str, object]:
         return {
             "position": 3,
+            "auto_promote": "on",
             "application": environment.application,
             "deployment_group": environment.deployment_group,
             "upstream_mode": "all",
@@ -52,6 +53,7 @@ class CatalogAdminTests(TestCase):
         self.client.post(page, self.environment_form(self.production))
         self.production.refresh_from_db()
         assert self.production.position == 3
+        assert self.production.auto_promote
         assert not self.production.upstreams.exists()
         assert self.acts() == ["environment.registered"]
 

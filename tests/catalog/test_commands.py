@@ -6,7 +6,7 @@ from django.core.management import CommandError, call_command
 from django.test import TestCase
 
 from apps.access.models import Token, User
-from apps.catalog.models import Environment, Membership, Service
+from apps.catalog.models import ApproverGroup, Environment, Membership, Service
 from apps.gates.models import Policy
 from tests.factories import make_member, make_service, make_user
 
@@ -39,6 +39,10 @@ def run(*arguments, **options):
     return out.getvalue()
 
 
+def groups_of(slug):
+    return ApproverGroup.objects.filter(service__slug=slug)
+
+
 @pytest.fixture
 def register(tmp_path):
     def call(data):
@@ -63,6 +67,17 @@ class TestRegisterService:
         assert Policy.objects.count() == 2
         assert Membership.objects.filter(user=ann).count() == 2
 
+    def test_groups_are_filled_and_environments_may_ask_by_themselves(self, register):
+        make_user("ann")
+        staging = {**SHOP["environments"][0], "auto_promote": True}
+        members = {"members": {"ann": ["approver"]}, "groups": {"qa": ["ann"], "empty": []}}
+        for _ in range(2):
+            register({**SHOP, "environments": [staging, SHOP["environments"][1]], **members})
+        environments = dict(Environment.objects.values_list("slug", "auto_promote"))
+        assert environments == {"staging": True, "production": False}
+        groups = {group.name: [user.username for user in group.members.all()] for group in groups_of("shop")}
+        assert groups == {"qa": ["ann"], "empty": []}
+
     def test_a_changed_policy_is_a_new_version(self, register):
         register(SHOP)
         changed = json.loads(json.dumps(SHOP))
@@ -80,6 +95,8 @@ class TestRegisterService:
             ({"colour": "red"}, "unknown key colour"),
             ({"environments": [{"slug": "x"}]}, r"environments[0]: application, deployment_group is missing"),
             ({"environments": [SHOP["environments"][1]]}, "its upstream staging is not listed before it"),
+            ({"groups": {"QA": []}}, "Group 'QA' of shop: Use lower-case"),
+            ({"groups": {"qa": ["nobody"]}}, "no active user 'nobody'"),
             ({"members": {"nobody": ["developer"]}}, "no active user 'nobody'"),
             (
                 {"environments": [{**SHOP["environments"][0], "policy": [{"rule": "nope"}]}]},
@@ -100,6 +117,36 @@ class TestRegisterService:
             register("{ slug: [")
         with pytest.raises(CommandError, match="an object with slug"):
             register("- just\n- a list\n")
+
+
+class ApproverGroupTests(TestCase):
+    @classmethod
+    def setUpTestData(cls):
+        shop = make_service("shop")
+        for name in ("ann", "ben"):
+            make_member(shop, "approver", username=name)
+        make_member(shop, "developer", username="cleo")
+
+    def test_members_are_added_removed_and_shown(self):
+        out = run("approver_group", "shop", "qa", "--add", "ann", "--add", "ben")
+        assert out == "shop/qa: ann, ben.\n"
+        for _ in range(2):
+            assert run("approver_group", "shop", "qa", "--remove", "ann") == "shop/qa: ben.\n"
+        assert run("approver_group", "shop", "qa", "--remove", "ben") == "shop/qa: nobody.\n"
+
+    def test_one_who_cannot_be_added_keeps_all_as_it_was(self):
+        with pytest.raises(CommandError, match="cleo is no approver of shop"):
+            run("approver_group", "shop", "qa", "--add", "ann", "--add", "cleo")
+        assert not groups_of("shop").exists()
+
+    def test_a_group_that_is_not_there_is_not_made_to_be_shown(self):
+        with pytest.raises(CommandError, match=r"shop has no group 'qa'. Known: none"):
+            run("approver_group", "shop", "qa")
+
+    def test_somebody_who_is_not_in_it_cannot_be_taken_out(self):
+        run("approver_group", "shop", "qa", "--add", "ann")
+        with pytest.raises(CommandError, match="no user 'anm'"):
+            run("approver_group", "shop", "qa", "--remove", "anm")
 
 
 class CreateUserTests(TestCase):

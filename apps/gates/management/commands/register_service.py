@@ -11,6 +11,7 @@ from django.core.management.base import CommandParser
 from django.db import transaction
 
 from apps.access.services import get_user
+from apps.catalog.groups import add_to_group, register_group
 from apps.catalog.models import Environment
 from apps.catalog.services import grant_role, register_environment, register_service
 from apps.commands import DomainCommand
@@ -18,10 +19,15 @@ from apps.errors import Invalid
 from apps.gates.services import save_policy
 
 SERVICE: dict[str, type] = {"slug": str, "name": str, "bucket": str, "codebuild_project": str}
-SERVICE_MAY_HAVE: dict[str, type] = {"repository": str, "environments": list, "members": dict}
+SERVICE_MAY_HAVE: dict[str, type] = {"repository": str, "environments": list, "members": dict, "groups": dict}
 ENVIRONMENT: dict[str, type] = {"slug": str, "application": str, "deployment_group": str}
 
-ENVIRONMENT_MAY_HAVE: dict[str, type] = {"upstreams": list, "upstream_mode": str, "policy": list}
+ENVIRONMENT_MAY_HAVE: dict[str, type] = {
+    "upstreams": list,
+    "upstream_mode": str,
+    "auto_promote": bool,
+    "policy": list,
+}
 
 
 class Command(DomainCommand):
@@ -29,7 +35,8 @@ class Command(DomainCommand):
         "Set up a service, its environments and their policies from FILE (YAML or JSON), all or nothing. "
         "Running it again with a changed file brings them up to date; what the file leaves out stays. "
         "Keys: slug, name, bucket, codebuild_project, repository, environments (slug, application, "
-        "deployment_group, upstreams, upstream_mode, policy), members (user name: list of roles)."
+        "deployment_group, upstreams, upstream_mode, auto_promote, policy; in deploy order), members (user "
+        "name: list of roles), groups of approvers (name: list of user names)."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -55,6 +62,7 @@ class Command(DomainCommand):
                     **{key: entry[key] for key in ENVIRONMENT},
                     position=position,
                     upstreams=[environments[slug] for slug in upstreams],
+                    auto_promote=entry.get("auto_promote", False),
                     upstream_mode=entry.get("upstream_mode", Environment.UpstreamMode.ALL),
                 )
                 environments[environment.slug] = environment
@@ -67,6 +75,10 @@ class Command(DomainCommand):
                 user = get_user(str(username))
                 for role in roles if isinstance(roles, list) else [roles]:
                     grant_role(user=user, service=service, role=str(role))
+            for name, usernames in data.get("groups", {}).items():
+                group = register_group(service=service, name=str(name))
+                for username in usernames if isinstance(usernames, list) else [usernames]:
+                    add_to_group(group=group, user=get_user(str(username)))
         self.stdout.write(f"Service {service.slug} is set up.")
 
 
