@@ -79,10 +79,11 @@ class Lease:
         self.rows().update(lease_owner="", lease_until=database_time(rest) if rest else None)
 
 
-def take(queryset: models.QuerySet, *, owner: str, duration: timedelta) -> Lease | None:
+def take(queryset: models.QuerySet, *, owner: str, duration: timedelta, order: str = "pk") -> Lease | None:
     """Lease one free row of ``queryset`` for ``duration``, skipping rows others hold; None when none is free.
 
-    The row that has been free for longest comes first, so none starves. The lease is committed when this
+    The row that has been free for longest comes first, so none starves; of those that never rested or were
+    woken, the one that is first by the lookup ``order``. The lease is committed when this
     returns, so call it outside any transaction.
     """
     free = Q(lease_until=None) | Q(lease_until__lte=database_time())
@@ -90,7 +91,7 @@ def take(queryset: models.QuerySet, *, owner: str, duration: timedelta) -> Lease
     with transaction.atomic():
         row = (
             queryset.filter(free)
-            .order_by(F("lease_until").asc(nulls_first=True), "pk")
+            .order_by(F("lease_until").asc(nulls_first=True), order, "pk")
             .select_for_update(skip_locked=True, no_key=True, of=("self",))
             .only("pk", "lease_fence")
             .first()

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from apps.deployments.models import Deployment
 from apps.leases import LeaseLost, take, wake
-from tests.factories import make_deployment
+from tests.factories import make_deployment, make_environment
 
 HALF_A_MINUTE = timedelta(seconds=30)
 
@@ -28,6 +28,25 @@ class TestOneAtATime:
         make_deployment()
         assert take_one("one") is not None
         assert take_one("two") is None
+
+    def test_of_rows_that_are_free_alike_the_first_by_the_order_comes_first(self):
+        last, first = (
+            make_deployment(make_environment(slug="staging", position=position)) for position in (2, 1)
+        )
+        order = {"owner": "one", "duration": HALF_A_MINUTE, "order": "environment__position"}
+        assert [take(Deployment.objects.all(), **order).pk for _ in range(2)] == [first.pk, last.pk]
+
+    def test_one_that_rested_does_not_starve_for_its_place_in_the_order(self):
+        last, first = (
+            make_deployment(make_environment(slug="staging", position=position)) for position in (2, 1)
+        )
+        for deployment, seconds in ((last, 20), (first, 10)):
+            ago = timezone.now() - timedelta(seconds=seconds)
+            Deployment.objects.filter(pk=deployment.pk).update(lease_until=ago)
+        lease = take(
+            Deployment.objects.all(), owner="one", duration=HALF_A_MINUTE, order="environment__position"
+        )
+        assert lease.pk == last.pk
 
     def test_a_released_row_is(self):
         make_deployment()

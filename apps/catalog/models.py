@@ -51,7 +51,9 @@ class Environment(models.Model):
 
     service = models.ForeignKey(Service, on_delete=models.PROTECT, related_name="environments")
     slug = models.CharField(max_length=60, validators=[slug])
-    position = models.PositiveSmallIntegerField(default=0, help_text="Order on pages; lower comes first.")
+    position = models.PositiveSmallIntegerField(
+        default=0, help_text="Deploy order: where several could start at once, lower goes first."
+    )
     auto_promote = models.BooleanField(
         default=False,
         db_default=False,

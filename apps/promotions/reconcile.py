@@ -42,6 +42,8 @@ BUILD_POLL = timedelta(seconds=2)
 JUDGE_EVERY = timedelta(seconds=5)
 SWEEP_EVERY = 30.0  # seconds between looks for bundles that a killed worker left unregistered
 LONGEST_BACKOFF = timedelta(minutes=1)
+# Where several environments could start at once.
+DEPLOY_ORDER = "environment__position"
 DATABASE_BACKOFF = 15.0  # seconds at most
 
 
@@ -133,7 +135,7 @@ class Reconciler:
             start_promotion(promotion=promotion)
             return JUDGE_EVERY
 
-        return self._one(Promotion.objects.pending(), work)
+        return self._one(Promotion.objects.pending(), work, order=DEPLOY_ORDER)
 
     def request_one_deployment(self) -> bool:
         """Tell CodeDeploy about an intent."""
@@ -146,7 +148,8 @@ class Reconciler:
                 grace=ANSWER_WITHIN + self.lease,
             )
 
-        return self._one(Deployment.objects.filter(status=Deployment.Status.INTENDED), work)
+        intended = Deployment.objects.filter(status=Deployment.Status.INTENDED)
+        return self._one(intended, work, order=DEPLOY_ORDER)
 
     def observe_one_deployment(self) -> bool:
         """See how far CodeDeploy is."""
@@ -174,9 +177,9 @@ class Reconciler:
 
         return self._one(LedgerCopy.objects.behind(), work)
 
-    def _one(self, rows: models.QuerySet, work: Callable[..., timedelta]) -> bool:
+    def _one(self, rows: models.QuerySet, work: Callable[..., timedelta], order: str = "pk") -> bool:
         """Do ``work`` on one free row; False when there is none. A row that fails rests, longer each time."""
-        lease = take(rows, owner=self.owner, duration=self.lease)
+        lease = take(rows, owner=self.owner, duration=self.lease, order=order)
         if lease is None:
             return False
         row: Leasable = lease.model._default_manager.get(pk=lease.pk)

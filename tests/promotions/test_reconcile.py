@@ -16,7 +16,7 @@ from apps.promotions.models import Promotion
 from apps.promotions.reconcile import Reconciler, reconcile_once, unregistered_builds
 from apps.promotions.services import approve_promotion
 from tests.deployments.fake import BUSY, NO_ANSWER, FakeCodeDeploy, host
-from tests.factories import make_build, make_promotion, make_release
+from tests.factories import make_build, make_environment, make_policy, make_promotion, make_release
 from tests.promotions.cast import Cast
 
 Status = Promotion.Status
@@ -66,6 +66,20 @@ class TestOneWorker:
         promotion.refresh_from_db()
         assert promotion.status == Status.SUCCEEDED
         assert Occupancy.objects.current().get().release == promotion.release
+
+    def test_environments_that_could_start_at_once_do_so_in_deploy_order(self, aws, cast):
+        # The one that was asked for last is deployed first.
+        release = cast.release()
+        later = make_environment(cast.service, "eu", position=2)
+        sooner = make_environment(cast.service, "canary", position=1)
+        for environment in (later, sooner):
+            make_policy(environment, [{"rule": "built_as_defined"}])
+            make_promotion(environment, release)
+        drain()
+        intents = Deployment.objects.filter(environment__in=(later, sooner)).order_by("pk")
+        assert [deployment.environment for deployment in intents] == [sooner, later]
+        asked = Deployment.objects.filter(environment__in=(later, sooner)).order_by("asked_at")
+        assert [deployment.environment for deployment in asked] == [sooner, later]
 
     def test_nothing_to_do_is_no_work(self, aws, cast):
         drain()  # the cast's own entries in the ledger

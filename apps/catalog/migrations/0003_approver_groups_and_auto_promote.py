@@ -67,4 +67,11 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
+        migrations.AlterField(
+            model_name="environment",
+            name="position",
+            field=models.PositiveSmallIntegerField(
+                default=0, help_text="Deploy order: where several could start at once, lower goes first."
+            ),
+        ),
     ]
