@@ -114,6 +114,14 @@ class AdminCrawlTests(TestCase):
                         assert response.status_code in (302, 403, 404)
                         self.hides(visitor, response)
 
+    def test_pages_of_ones_own_objects_tell_nothing_of_other_services(self) -> None:
+        for visitor in self.visitors():
+            for world in visitor.sees:
+                for page in PAGES:
+                    if page.of_object:
+                        with self.subTest(visitor.name, page=page.name):
+                            self.hides(visitor, visitor.client.get(page.path(world)))
+
     def test_lists_tell_nothing_of_other_services(self) -> None:
         for visitor in self.visitors():
             for model in MODELS:

@@ -165,7 +165,10 @@ class ApiCrawlTests(TestCase):
                         self.look_at_list(visitor, route)
                         continue
                     for world in visitor.sees:
-                        assert visitor.client.get(route.path(world)).status_code == 200
+                        response = visitor.client.get(route.path(world))
+                        assert response.status_code == 200
+                        for other in visitor.blind_to:
+                            assert other.mark.encode() not in told(response)
                     for world in visitor.blind_to:
                         response = visitor.client.get(route.path(world))
                         assert response.status_code == 404
