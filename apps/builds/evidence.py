@@ -20,8 +20,9 @@ from apps.aws.codebuild import CASE_LIMIT, Export, ReportInfo
 from apps.aws.errors import AwsError
 from apps.aws.s3 import ObjectInfo
 from apps.builds.cases import case_id
-from apps.builds.parsers import junit
-from apps.builds.parsers.case import Case, Outcome, ParseError
+from apps.builds.parsers import cases as read_cases
+from apps.builds.parsers.case import Case, Outcome
+from apps.builds.parsers.errors import ReportRefused
 
 # What one report may hold; beyond it, it is not read, and says so.
 FILE_LIMIT = 10_000  # files
@@ -105,7 +106,7 @@ def read_report(info: ReportInfo, *, service: int, tick: Callable[[], object]) -
         )
     try:
         _read_files(evidence, objects, service, tick)
-    except ParseError as error:
+    except ReportRefused as error:
         return evidence.fail(str(error))
     evidence.problem = unexplained(evidence)
     return evidence
@@ -159,13 +160,13 @@ def _read_files(
     evidence: ReportEvidence, objects: list[ObjectInfo], service: int, tick: Callable[[], object]
 ) -> None:
     if len(objects) > FILE_LIMIT:
-        raise ParseError(f"it has more than {FILE_LIMIT:,} raw files")
+        raise ReportRefused(f"it has more than {FILE_LIMIT:,} raw files")
     room = BYTE_LIMIT
     known: Counter[tuple[str, str, str]] = Counter()
     seen: set[int] = set()
     for item in objects:
         if room <= 0:
-            raise ParseError(f"its raw files hold more than {BYTE_LIMIT:,} bytes")
+            raise ReportRefused(f"its raw files hold more than {BYTE_LIMIT:,} bytes")
         with _downloaded(item, room, tick) as (raw, stream):
             evidence.files.append(raw)
             for name, member, size in _members(item.key, stream, room):
@@ -176,10 +177,10 @@ def _read_files(
                     identity = case_id(service=service, group=evidence.info.group, case=case, ordinal=ordinal)
                     if identity in seen:
                         # The ordinals differ, so this is a collision of 64-bit hashes.
-                        raise ParseError(f"another test has the identity of {case.class_name} {case.name}")
+                        raise ReportRefused(f"another test has the identity of {case.class_name} {case.name}")
                     seen.add(identity)
                     if len(seen) > PARSED_LIMIT:
-                        raise ParseError(f"it has more than {PARSED_LIMIT:,} test cases")
+                        raise ReportRefused(f"it has more than {PARSED_LIMIT:,} test cases")
                     evidence.cases.append(Identified(identity, case, ordinal))
                     evidence.outcomes[case.outcome] += 1
                     evidence.duration_ns += case.duration_ns
@@ -196,10 +197,10 @@ def _downloaded(
         try:
             got = s3.download(bucket=item.bucket, key=item.key, into=stream, limit=room, tick=tick)
         except s3.TooLarge as error:
-            raise ParseError(str(error)) from error
+            raise ReportRefused(str(error)) from error
         except AwsError as error:
             if s3.is_missing(error):
-                raise ParseError(f"the raw file {item.key} disappeared while it was read") from error
+                raise ReportRefused(f"the raw file {item.key} disappeared while it was read") from error
             raise
         stream.seek(0)
         yield RawFile(item.bucket, item.key, got.version, got.size, got.sha256), stream
@@ -216,24 +217,24 @@ def _members(key: str, stream: IO[bytes], room: int) -> Iterator[tuple[str, IO[b
         with zipfile.ZipFile(stream) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
             if len(members) > FILE_LIMIT:
-                raise ParseError(f"{key} has more than {FILE_LIMIT:,} files")
+                raise ReportRefused(f"{key} has more than {FILE_LIMIT:,} files")
             for member in members:
                 room -= member.file_size
                 if room < 0:
-                    raise ParseError(f"{key} unpacks to more than {BYTE_LIMIT:,} bytes")
+                    raise ReportRefused(f"{key} unpacks to more than {BYTE_LIMIT:,} bytes")
                 # zipfile stops at the declared size, and checks the CRC there.
                 with archive.open(member) as opened:
                     yield member.filename, opened, member.file_size
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         # Damaged, packed in a way that zipfile does not know, or encrypted.
-        raise ParseError(f"{key} is not a readable ZIP archive: {error}") from error
+        raise ReportRefused(f"{key} is not a readable ZIP archive: {error}") from error
 
 
 def _named(name: str, stream: IO[bytes]) -> Iterator[Case]:
     try:
-        yield from junit.parse(stream)
-    except (ParseError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ParseError(f"{name}: {error}") from error
+        yield from read_cases(stream)
+    except (ReportRefused, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ReportRefused(f"{name}: {error}") from error
 
 
 def _told(count: int | None) -> str:

@@ -65,7 +65,7 @@ def _write_report(build: Build, name: str, evidence: ReportEvidence) -> None:
                 case_id=each.id,
                 status=each.case.outcome.value,
                 duration_ns=each.case.duration_ns,
-                message=each.case.message[: TestResult.MESSAGE_LIMIT],
+                message=each.case.text[: TestResult.MESSAGE_LIMIT],
             )
             for each in evidence.cases
             if each.case.outcome is not Outcome.PASSED

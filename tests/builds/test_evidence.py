@@ -124,7 +124,7 @@ def test_what_makes_a_report_incomplete(aws, fields, problem, late):
     ("key", "body", "problem"),
     [
         ("b.xml", "<testsuite><testcase", "b.xml: not well-formed"),
-        ("b.xml", "<coverage/>", "b.xml: not JUnit XML"),
+        ("b.xml", "<coverage/>", "b.xml: it is a coverage report"),
         ("b.xml", "", "b.xml: the file is empty"),
         ("b.zip", b"PK\x05\x06", "b.zip is not a readable ZIP"),
         ("b.zip", zipped(c="<testsuite"), "c.xml: not well-formed"),

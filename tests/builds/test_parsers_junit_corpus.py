@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from apps.builds.parsers.case import Outcome, ParseError
-from apps.builds.parsers.junit import parse
+from apps.builds.parsers.case import Outcome
+from apps.builds.parsers.errors import ReportRefused
+from apps.builds.parsers.junit import cases
 from tests.corpus import CORPUS, needs_corpus
 
 pytestmark = needs_corpus
@@ -25,7 +26,7 @@ def expected() -> dict[str, dict[str, Any]]:
 
 def counts(path: Path) -> dict[str, int]:
     with path.open("rb") as stream:
-        outcomes = Counter(case.outcome for case in parse(stream))
+        outcomes = Counter(case.outcome for case in cases(stream))
     return {
         "tests": outcomes.total(),
         "passed": outcomes[Outcome.PASSED],
@@ -58,7 +59,7 @@ def test_files_that_are_not_well_formed_are_refused():
     ]
     assert broken
     for path in broken:
-        with pytest.raises(ParseError, match="not well-formed"):
+        with pytest.raises(ReportRefused, match="not well-formed"):
             counts(CORPUS / path)
 
 
@@ -66,7 +67,7 @@ def test_nothing_else_is_taken_for_junit():
     others = [path for path in expected() if path.startswith("negative/")]
     assert others
     for path in others:
-        with pytest.raises(ParseError):
+        with pytest.raises(ReportRefused):
             counts(CORPUS / path)
 
 
@@ -78,5 +79,5 @@ def test_hostile_files_are_refused_or_read_without_harm():
         if name in HOSTILE_BUT_READABLE:
             assert counts(CORPUS / path)["tests"] == HOSTILE_BUT_READABLE[name]
         else:
-            with pytest.raises(ParseError):
+            with pytest.raises(ReportRefused):
                 counts(CORPUS / path)
