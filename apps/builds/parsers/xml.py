@@ -57,7 +57,6 @@ class XmlReader(Generic[T]):
             if self.found:
                 yield from self._take()
         self.finish()
-        yield from self._take()
 
     def refusal(self, cause: str) -> ReportRefused:
         """A refusal with the place where the parser is."""
