@@ -2,6 +2,14 @@
 
 import io
 from collections.abc import Iterable
+from types import ModuleType
+
+from apps.builds.parsers.case import Case
+
+
+def read(module: ModuleType, text: str | bytes) -> list[Case]:
+    """The cases that a reader finds in a text."""
+    return list(module.cases(io.BytesIO(text.encode() if isinstance(text, str) else text)))
 
 
 class Endless(io.RawIOBase):

@@ -16,6 +16,7 @@ from apps.builds.parsers.errors import ReportRefused
 CHUNK = 1 << 16  # bytes
 WINDOW = 1 << 18  # characters that are decoded at once; objects of them take 50 times as much memory at most
 STRING_LIMIT = 8 << 20  # characters in one string that is asked for
+ARRAY_LIMIT = 100_000  # items in one array that is asked for as a whole
 DEPTH_LIMIT = 200
 # Values met one by one. Walking is slow beside decoding, and this keeps a hostile file from taking minutes.
 STEP_LIMIT = 4_000_000
@@ -89,8 +90,8 @@ class JsonReader:
     def value(self, keep: Container[str] = ()) -> Any:
         """The next value, decoded.
 
-        Of an object too large for that only the members named in ``keep`` are read; anything else too large
-        is refused.
+        Of an object too large to be decoded at once only the members named in ``keep`` are read, at any
+        depth.
         """
         self._step()
         first = self.peek()
@@ -109,9 +110,11 @@ class JsonReader:
                 return value
         if first == "{":
             return self._large_object(keep)
+        if first == "[":
+            return self._large_array(keep)
         if first == '"':
             return self._large_string()
-        raise self.refusal(f"a value is longer than {WINDOW:,} characters, or not well-formed JSON")
+        raise self.refusal("not well-formed JSON: a value is expected")
 
     def skip(self) -> None:
         """Pass over the next value."""
@@ -162,9 +165,17 @@ class JsonReader:
         kept = {}
         for key in self.members():
             if key in keep:
-                kept[key] = self.value()
+                kept[key] = self.value(keep)
             else:
                 self.skip()
+        return kept
+
+    def _large_array(self, keep: Container[str]) -> list[Any]:
+        kept = []
+        for _ in self.items():
+            kept.append(self.value(keep))
+            if len(kept) > ARRAY_LIMIT:
+                raise self.refusal(f"a list is longer than {ARRAY_LIMIT:,}")
         return kept
 
     def _large_string(self) -> str:
