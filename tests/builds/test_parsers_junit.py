@@ -5,6 +5,7 @@ from itertools import chain, repeat
 
 import pytest
 
+from apps.builds.parsers import xml
 from apps.builds.parsers.case import Case, Outcome
 from apps.builds.parsers.errors import ReportRefused
 from apps.builds.parsers.junit import cases
@@ -128,6 +129,42 @@ def test_names_with_a_namespace_and_other_encodings():
         declared = f'<?xml version="1.0" encoding="{encoding.removesuffix("-sig")}"?>{text}'
         (case,) = read(declared.encode(encoding))
         assert (case.suite, case.name) == ("ü", "é")
+
+
+@pytest.mark.parametrize(
+    "encoding", ["gbk", "GB2312", "Shift_JIS", "EUC-JP", "euc-kr", "big5", "windows-1251"]
+)
+def test_encodings_that_expat_does_not_read(encoding):
+    name = {"windows-1251": "тест", "euc-kr": "시험"}.get(encoding, "中")
+    text = suite(" " * 65_400, f'<testcase name="{name * 200}"/>')
+    (case,) = read(f'<?xml version="1.0" encoding="{encoding}"?>\n{text}'.encode(encoding))
+    assert case.name == name * 200
+
+
+def test_bytes_that_are_not_in_the_encoding_are_refused():
+    for end in (b"\xff\xff</testsuite>", b"</testsuite>\x81"):
+        with pytest.raises(ReportRefused, match="not readable XML: 'gbk' codec"):
+            read(b'<?xml version="1.0" encoding="gbk"?><testsuite>' + end)
+
+
+def test_elements_without_end_are_refused(monkeypatch):
+    monkeypatch.setattr(xml, "ELEMENT_LIMIT", 5)
+    assert len(read(suite(*["<testcase/>"] * 10))) == 10
+    with pytest.raises(ReportRefused, match="more than 5 elements"):
+        read(suite(*["<p/>"] * 10))
+
+
+def test_cases_without_end_are_refused(monkeypatch):
+    monkeypatch.setattr(xml, "ITEM_LIMIT", 5)
+    with pytest.raises(ReportRefused, match="more than 5 entries"):
+        read(suite(*["<testcase/>"] * 10))
+
+
+def test_a_file_cut_anywhere_is_refused():
+    text = suite('<testcase name="a"><failure message="m">text</failure></testcase>')
+    for end in range(len(text)):
+        with pytest.raises(ReportRefused):
+            read(text[:end])
 
 
 def test_no_cases_are_no_error_unless_some_are_declared():

@@ -19,7 +19,7 @@ STRING_LIMIT = 8 << 20  # characters in one string that is asked for
 ARRAY_LIMIT = 100_000  # items in one array that is asked for as a whole
 DEPTH_LIMIT = 200
 # Values met one by one. Walking is slow beside decoding, and this keeps a hostile file from taking minutes.
-STEP_LIMIT = 4_000_000
+STEP_LIMIT = 2_000_000
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _PLAIN = re.compile(r'[^"\[\]{}]*')  # what a container can hold between two brackets or strings

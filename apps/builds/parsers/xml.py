@@ -6,6 +6,8 @@ entity, and an attribute's default, can make a small file a huge one. What expat
 tag with its attributes, the open elements, and every distinct name.
 """
 
+import codecs
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Generic, TypeVar
@@ -19,7 +21,26 @@ TOKEN_LIMIT = 8 << 20  # bytes
 DEPTH_LIMIT = 200  # elements inside one another
 NAME_COUNT_LIMIT = 10_000  # distinct names of elements and attributes; real formats have dozens
 ITEM_LIMIT = 1_000_000  # cases or files in one report file
+ELEMENT_LIMIT = 4_000_000  # elements in one report file, beside the cases of JUnit; some seconds of work
 PROLOG_LIMIT = 1 << 20  # bytes in which the root has to begin
+
+# Encodings of several bytes that East Asian tools write, and expat cannot read.
+MULTIBYTE = frozenset(
+    {
+        "big5",
+        "big5hkscs",
+        "cp932",
+        "cp949",
+        "cp950",
+        "euc_jp",
+        "euc_kr",
+        "gb18030",
+        "gb2312",
+        "gbk",
+        "shift_jis",
+    }
+)
+_ENCODING = re.compile(rb"""^(<\?xml[^>]{1,200}?encoding\s*=\s*["'])([\w.:-]{1,40})(["'])""")
 
 T = TypeVar("T")
 
@@ -34,6 +55,7 @@ class XmlReader(Generic[T]):
         self.found: list[T] = []
         self.count = 0
         self.depth = 0
+        self._elements = 0
         self._text: list[str] = []
         self._room = 0
         self.parser = _parser()
@@ -85,8 +107,11 @@ class XmlReader(Generic[T]):
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         self.depth += 1
+        self._elements += 1
         if self.depth > DEPTH_LIMIT:
             raise self.refusal(f"elements lie more than {DEPTH_LIMIT} deep")
+        if self._elements > ELEMENT_LIMIT:
+            raise self.refusal(f"it has more than {ELEMENT_LIMIT:,} elements")
         self.start(tag.rpartition(":")[2] if ":" in tag else tag, attributes)
 
     def _end(self, tag: str) -> None:
@@ -139,7 +164,7 @@ def feed(parser: expat.XMLParserType, stream: IO[bytes]) -> Iterator[int]:
     """Feed a stream to its end, yielding after each piece its size; raise ReportRefused beyond the bounds."""
     fed = 0
     try:
-        while chunk := stream.read(CHUNK):
+        for chunk in _chunks(stream):
             parser.Parse(chunk, False)
             fed += len(chunk)
             if fed - parser.CurrentByteIndex > TOKEN_LIMIT:
@@ -159,9 +184,29 @@ def feed(parser: expat.XMLParserType, stream: IO[bytes]) -> Iterator[int]:
             column=error.offset + 1,
         ) from error
     except (LookupError, ValueError) as error:
-        # An encoding that Python does not know, or one of several bytes.
+        # An encoding that Python does not know, or bytes that are not in it.
         raise ReportRefused(f"not readable XML: {error}", line=1) from error
     yield 0
+
+
+def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
+    """A stream in pieces, as UTF-8 where it is in an encoding that expat does not read."""
+    chunk = stream.read(CHUNK)
+    match = _ENCODING.match(chunk)
+    encoding = codecs.lookup(match[2].decode("ascii", "replace")) if match else None
+    if match is None or encoding is None or encoding.name not in MULTIBYTE:
+        while chunk:
+            yield chunk
+            chunk = stream.read(CHUNK)
+        return
+    decoder = encoding.incrementaldecoder("strict")
+    yield match[1] + b"utf-8" + match[3]
+    chunk = chunk[match.end() :]
+    while chunk:
+        if text := decoder.decode(chunk):
+            yield text.encode()
+        chunk = stream.read(CHUNK)
+    decoder.decode(b"", final=True)
 
 
 def refusal(parser: expat.XMLParserType, cause: str) -> ReportRefused:
