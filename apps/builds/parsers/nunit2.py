@@ -12,6 +12,7 @@ disagree, this one does the following.
   the file name of the outermost suite that has a name, since the folder differs from machine to machine.
 """
 
+import re
 from collections.abc import Iterator
 from typing import IO
 
@@ -30,6 +31,8 @@ _RESULTS = {
     "inconclusive": Outcome.SKIPPED,
 }
 _OPENING, _CLOSING = "([{<", ")]}>"
+_BRACKET = re.compile(r'["(\[{<]')
+_MARK = re.compile(r'\\.|[".()\[\]{}<>]')
 
 
 def cases(stream: IO[bytes]) -> Iterator[Case]:
@@ -40,17 +43,21 @@ def cases(stream: IO[bytes]) -> Iterator[Case]:
 def split_name(full: str) -> tuple[str, str]:
     """Class and name in a full name: in ``A.B<C.D>(1.5).Test("x.y")`` the name is ``Test("x.y")``."""
     depth, quoted, dot = 0, False, -1
-    for at, character in enumerate(full):
-        if character == '"' and full[at - 1 : at] != "\\":
-            quoted = not quoted
-        elif quoted:
-            continue
-        elif character in _OPENING:
-            depth += 1
-        elif character in _CLOSING:
-            depth -= 1
-        elif character == "." and not depth:
-            dot = at
+    if not _BRACKET.search(full):
+        dot = full.rfind(".")
+    else:
+        for match in _MARK.finditer(full):
+            mark = match[0]
+            if mark == '"':
+                quoted = not quoted
+            elif quoted:
+                continue
+            elif mark in _OPENING:
+                depth += 1
+            elif mark in _CLOSING:
+                depth -= 1
+            elif mark == "." and not depth:
+                dot = match.start()
     return (full[:dot], full[dot + 1 :]) if dot > 0 and full[dot + 1 :] else ("", full)
 
 
