@@ -20,7 +20,7 @@ from apps.aws.codebuild import CASE_LIMIT, Export, ReportInfo
 from apps.aws.errors import AwsError
 from apps.aws.s3 import ObjectInfo
 from apps.builds.cases import case_id
-from apps.builds.parsers import cases as read_cases
+from apps.builds.parsers import recognise
 from apps.builds.parsers.case import Case, Outcome
 from apps.builds.parsers.errors import ReportRefused
 
@@ -164,6 +164,7 @@ def _read_files(
     room = BYTE_LIMIT
     known: Counter[tuple[str, str, str]] = Counter()
     seen: set[int] = set()
+    formats: set[str] = set()
     for item in objects:
         if room <= 0:
             raise ReportRefused(f"its raw files hold more than {BYTE_LIMIT:,} bytes")
@@ -171,7 +172,7 @@ def _read_files(
             evidence.files.append(raw)
             for name, member, size in _members(item.key, stream, room):
                 room -= size
-                for case in _named(name, member):
+                for case in _named(name, member, formats):
                     key = (case.suite, case.class_name, case.name)
                     ordinal, known[key] = known[key], known[key] + 1
                     identity = case_id(service=service, group=evidence.info.group, case=case, ordinal=ordinal)
@@ -230,9 +231,15 @@ def _members(key: str, stream: IO[bytes], room: int) -> Iterator[tuple[str, IO[b
         raise ReportRefused(f"{key} is not a readable ZIP archive: {error}") from error
 
 
-def _named(name: str, stream: IO[bytes]) -> Iterator[Case]:
+def _named(name: str, stream: IO[bytes], formats: set[str]) -> Iterator[Case]:
+    """The cases of one file, whose format joins ``formats``; what is refused names the file."""
     try:
-        yield from read_cases(stream)
+        found = recognise(stream)
+        formats.add(found.name)
+        if len(formats) > 1:
+            # A report has one format in CodeBuild, so one of the files is none of its own.
+            raise ReportRefused(f"the report has files of two formats, {' and '.join(sorted(formats))}")
+        yield from found.cases(stream)
     except (ReportRefused, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ReportRefused(f"{name}: {error}") from error
 

@@ -61,6 +61,26 @@ def test_zip_archives_are_unpacked(aws):
     assert (found.problem, found.parsed) == ("", 3)
 
 
+def test_any_format_is_read_also_within_an_archive(aws):
+    cucumber = '[{"uri": "f", "elements": [{"name": "s", "steps": [{"result": {"status": "failed"}}]}]}]'
+    namespace = "http://microsoft.com/schemas/VisualStudio/TeamTest/2010"
+    results = '<Results><UnitTestResult testId="1" testName="t" outcome="Passed"/></Results>'
+    method = '<UnitTest id="1"><TestMethod className="A"/></UnitTest>'
+    trx = f'<TestRun xmlns="{namespace}">{results}<TestDefinitions>{method}</TestDefinitions></TestRun>'
+    for text, outcome in ((cucumber, Outcome.FAILED), (trx, Outcome.PASSED)):
+        aws.put("reports/web-unit/id-1.zip", zipped(a=text))
+        found = read(report_info(total=1), aws)
+        assert (found.problem, found.outcomes) == ("", Counter({outcome: 1}))
+    assert found.cases[0].case.class_name == "A"
+
+
+def test_two_formats_in_one_report_are_refused(aws):
+    aws.put("reports/web-unit/id-1/a.xml", junit(passed=3))
+    aws.put("reports/web-unit/id-1/b.xml", "<test-run/>")
+    problem = read(report_info(total=3), aws).problem
+    assert problem == "b.xml: the report has files of two formats, JUNITXML and NUNIT3XML"
+
+
 def test_files_are_read_in_the_order_of_keys_so_that_ordinals_stay(aws):
     for name in "ba":
         aws.put(f"reports/web-unit/id-1/{name}.xml", junit(passed=1))
@@ -124,7 +144,7 @@ def test_what_makes_a_report_incomplete(aws, fields, problem, late):
     ("key", "body", "problem"),
     [
         ("b.xml", "<testsuite><testcase", "b.xml: not well-formed"),
-        ("b.xml", "<coverage/>", "b.xml: it is a coverage report"),
+        ("b.xml", "<coverage/>", "b.xml: the report has files of two formats"),
         ("b.xml", "", "b.xml: the file is empty"),
         ("b.zip", b"PK\x05\x06", "b.zip is not a readable ZIP"),
         ("b.zip", zipped(c="<testsuite"), "c.xml: not well-formed"),
