@@ -102,10 +102,12 @@ def test_a_test_without_a_definition_has_no_class():
     assert (case.suite, case.class_name) == ("", "")
 
 
-def test_definitions_are_bounded(monkeypatch):
-    monkeypatch.setattr(trx, "DEFINITION_LIMIT", 2)
+def test_tests_are_bounded(monkeypatch):
+    monkeypatch.setattr(trx, "TEST_LIMIT", 2)
+    with pytest.raises(ReportRefused, match="more than 2 tests"):
+        read(trx, run(results(*[result()] * 3)))
     tests = "".join(f'<UnitTest id="{number}"><TestMethod className="A"/></UnitTest>' for number in range(3))
-    with pytest.raises(ReportRefused, match="defines more than 2 tests"):
+    with pytest.raises(ReportRefused, match="more than 2 tests"):
         read(trx, run(f"<TestDefinitions>{tests}</TestDefinitions>"))
 
 

@@ -19,7 +19,7 @@ STRING_LIMIT = 8 << 20  # characters in one string that is asked for
 ARRAY_LIMIT = 100_000  # items in one array that is asked for as a whole
 DEPTH_LIMIT = 200
 # Values met one by one. Walking is slow beside decoding, and this keeps a hostile file from taking minutes.
-STEP_LIMIT = 2_000_000
+STEP_LIMIT = 1_000_000
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _PLAIN = re.compile(r'[^"\[\]{}]*')  # what a container can hold between two brackets or strings
@@ -52,6 +52,9 @@ class JsonReader:
 
     def peek(self) -> str:
         """The character with which the next value begins; empty at the end."""
+        found = self._text[self._at : self._at + 1]
+        if found and found not in " \t\r\n":
+            return found
         while True:
             self._at = _SPACE.match(self._text, self._at).end()  # type: ignore[union-attr]
             if self._at < len(self._text):
@@ -95,7 +98,8 @@ class JsonReader:
         """
         self._step()
         first = self.peek()
-        self._fill(WINDOW)
+        if len(self._text) - self._at < WINDOW:
+            self._fill(WINDOW)
         try:
             value, end = _decoder.raw_decode(self._text, self._at)
         except RecursionError:

@@ -21,7 +21,7 @@ TOKEN_LIMIT = 8 << 20  # bytes
 DEPTH_LIMIT = 200  # elements inside one another
 NAME_COUNT_LIMIT = 10_000  # distinct names of elements and attributes; real formats have dozens
 ITEM_LIMIT = 1_000_000  # cases or files in one report file
-ELEMENT_LIMIT = 4_000_000  # elements in one report file, beside the cases of JUnit; some seconds of work
+ELEMENT_LIMIT = 2_000_000  # elements in one report file, beside the cases of JUnit; seconds of work
 PROLOG_LIMIT = 1 << 20  # bytes in which the root has to begin
 
 # Encodings of several bytes that East Asian tools write, and expat cannot read.
