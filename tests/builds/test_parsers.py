@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from apps.builds.parsers import FORMATS, cases, coverage, recognise
+from apps.builds.parsers import FORMATS, Format, cases, coverage, recognise
 from apps.builds.parsers.errors import ReportRefused
 
 JUNIT = b'<testsuite><testcase name="t"/></testsuite>'
@@ -87,3 +87,9 @@ def test_tests_and_coverage_are_not_mixed_up():
         list(coverage(io.BytesIO(JUNIT)))
     with pytest.raises(ReportRefused, match=r"a coverage report \(JaCoCo\)"):
         list(cases(io.BytesIO(b"<report/>")))
+
+
+def test_a_format_that_nothing_reads_yet_is_refused():
+    unread = Format("LCOV", "LCOV", "lcov", is_coverage=True)
+    with pytest.raises(ReportRefused, match="LCOV is recognised, and not read yet"):
+        unread.coverage(io.BytesIO())

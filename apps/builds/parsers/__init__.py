@@ -38,7 +38,11 @@ class Format:
         """A FileCoverage for each file of a coverage report; ReportRefused where it cannot be read on."""
         if not self.is_coverage:
             raise ReportRefused(f"it is a test report ({self.title}), not a coverage report")
-        found: Iterator[Any] = self._module().coverage(stream)
+        try:
+            module = self._module()
+        except ModuleNotFoundError:
+            raise ReportRefused(f"{self.title} is recognised, and not read yet") from None
+        found: Iterator[Any] = module.coverage(stream)
         return found
 
     def _module(self) -> ModuleType:
