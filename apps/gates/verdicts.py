@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from django.db import models
 
@@ -27,6 +27,8 @@ WORST_FIRST = (
     Verdict.WAITING_TIME,
     Verdict.PASS,
 )
+# What lets a release through.
+OPENS = frozenset({Verdict.PASS, Verdict.OVERRIDDEN})
 
 # What commands and the Jenkins client exit with.
 EXIT_CODES = {
@@ -65,6 +67,25 @@ class Finding:
             "who": self.who,
             "earliest": self.earliest.isoformat() if self.earliest else None,
         }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """What to_json wrote; findings from before there were earliest times have none."""
+        earliest = data.get("earliest")
+        return cls(
+            verdict=Verdict(data["verdict"]),
+            sentence=data["sentence"],
+            evidence=data.get("evidence") or {},
+            who=data.get("who") or "",
+            earliest=datetime.fromisoformat(earliest) if earliest else None,
+            rule=data["rule"],
+        )
+
+
+def by_importance(findings: Iterable[Finding]) -> list[Finding]:
+    """The worst first; those of one verdict stay in the policy's order."""
+    order = {verdict: position for position, verdict in enumerate(WORST_FIRST)}
+    return sorted(findings, key=lambda finding: order.get(finding.verdict, len(order)))
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

@@ -23,7 +23,12 @@ def hash_of(entry: Entry) -> str:
         "data": plain(entry.data),
         "previous_hash": entry.previous_hash,
     }
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return digest_of(content)
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256, in hexadecimal, over the canonical JSON of a value that ``plain`` leaves as it is."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

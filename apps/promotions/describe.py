@@ -4,9 +4,9 @@ from django.utils import timezone
 
 from apps.deployments.waits import silence, waits_for
 from apps.gates.models import Decision
-from apps.gates.verdicts import EXIT_CODES, Verdict
+from apps.gates.verdicts import EXIT_CODES, OPENS, Verdict
 from apps.promotions.models import Promotion
-from apps.promotions.services import OPENS, blocker
+from apps.promotions.services import blocker
 
 ENDED_BADLY = 1
 

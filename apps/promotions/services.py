@@ -18,14 +18,14 @@ from apps.deployments.services import failure_of, is_proving, unproved
 from apps.errors import DomainError, Forbidden, Invalid, NotFound
 from apps.gates.evaluate import judge
 from apps.gates.models import Decision, Policy
-from apps.gates.verdicts import Verdict
+from apps.gates.verdicts import OPENS
 from apps.leases import wake
+from apps.ledger.hashing import digest_of, plain
 from apps.ledger.services import record
 from apps.promotions.facts import gather
 from apps.promotions.models import Approval, Promotion
 from apps.releases.models import Release
 
-OPENS = frozenset({Verdict.PASS, Verdict.OVERRIDDEN})
 Status = Promotion.Status
 
 
@@ -311,7 +311,14 @@ def _no_longer_pending(promotion: Promotion) -> DomainError:
 
 def _record_decision(promotion: Promotion, decision: Decision) -> None:
     failing = sorted({finding["rule"] for finding in decision.findings if finding["verdict"] not in OPENS})
-    data = {"decision": decision.pk, "verdict": str(decision.verdict), "unmet": failing}
+    data = {
+        "decision": decision.pk,
+        "verdict": str(decision.verdict),
+        "unmet": failing,
+        # So that a replay can prove that these were the facts, and this the policy.
+        "policy": decision.policy_id,
+        "facts_sha256": digest_of(plain(decision.facts)),
+    }
     _record(promotion, "promotion.judged", data=data)
 
 
