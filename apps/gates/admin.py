@@ -1,6 +1,7 @@
 """Policies, which get a new version when they are edited, and decisions, which are history."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -9,6 +10,7 @@ from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.decorators import display
@@ -29,6 +31,11 @@ def for_people(decision: Decision | None) -> list[dict[str, Any]]:
     findings = sorted(
         decision.findings if decision else [], key=lambda finding: order.get(finding["verdict"], len(order))
     )
+    return as_shown(findings)
+
+
+def as_shown(findings: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Findings with the words and the colour of each verdict, in the order in which they come."""
     return [
         {
             **finding,
@@ -36,6 +43,7 @@ def for_people(decision: Decision | None) -> list[dict[str, Any]]:
             "label": Verdict(finding["verdict"]).label,
             "colour": LABELS.get(finding["verdict"], ""),
             "evidence": pretty(finding["evidence"]) if finding.get("evidence") else "",
+            "earliest": parse_datetime(finding.get("earliest") or ""),
         }
         for finding in findings
     ]

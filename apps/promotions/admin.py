@@ -16,8 +16,9 @@ from apps.admin_base import LABELS, CommentForm, ReadOnlyAdmin, ReadOnlyInline, 
 from apps.catalog.models import Membership
 from apps.catalog.permissions import MOVERS
 from apps.errors import DomainError
-from apps.gates.admin import for_people
+from apps.gates.admin import as_shown, for_people
 from apps.promotions import describe
+from apps.promotions.explanation import explain_promotion
 from apps.promotions.models import Approval, Promotion
 from apps.promotions.services import approve_promotion, cancel_promotion, reject_promotion
 
@@ -92,10 +93,14 @@ class PromotionAdmin(ReadOnlyAdmin):
     ) -> Any:
         promotion = self.get_object(request, object_id or "")
         decision = promotion.decision if promotion else None
+        explanation = explain_promotion(promotion) if promotion else None
+        verdict = explanation.verdict if explanation else None
         context = {
             "decision": decision,
-            "findings": for_people(decision),
-            "colour": LABELS.get(decision.verdict, "") if decision else "",
+            "explanation": explanation,
+            "findings": as_shown(each.to_json() for each in explanation.findings) if explanation else [],
+            "verdict_label": verdict.label if verdict else "",
+            "colour": LABELS.get(str(verdict), ""),
             "status_colour": LABELS.get(promotion.status, "") if promotion else "",
         }
         return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), **context})

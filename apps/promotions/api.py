@@ -23,6 +23,7 @@ from apps.errors import NotFound
 from apps.gates.api import FindingSerializer
 from apps.gates.verdicts import Verdict
 from apps.promotions import describe, services
+from apps.promotions.explanation import explain_promotion
 from apps.promotions.models import Approval, Promotion
 from apps.releases.api import ReleaseBriefSerializer
 from apps.releases.models import Release
@@ -68,6 +69,7 @@ class LinksSerializer(Representation):
     release = serializers.URLField()
     decision = serializers.URLField(allow_null=True)
     deployment = serializers.URLField(allow_null=True)
+    explanation = serializers.URLField(help_text="What is unmet, who can act, and when it could pass.")
     page = serializers.URLField(help_text="Its page in the admin site.")
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -84,6 +86,7 @@ class LinksSerializer(Representation):
             "release": link("release-detail", row["release_id"]),
             "decision": link("decision-detail", row["decision_id"]),
             "deployment": link("deployment-detail", row["deployment_id"]),
+            "explanation": link("promotion-explanation", row["id"]),
             "page": link("admin:promotions_promotion_change", row["id"]),
         }
 
@@ -157,6 +160,54 @@ class PromotionDetailSerializer(PromotionSerializer):
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
         links = LinksSerializer(context=self.context).to_representation(row)
         return super().to_representation(row) | {"waits_for": row["waits_for"], "links": links}
+
+
+class RunningSerializer(Representation):
+    """What is in an environment."""
+
+    release = ReleaseBriefSerializer()
+    since = serializers.DateTimeField()
+
+
+class ExplanationLinksSerializer(Representation):
+    promotion = serializers.URLField()
+    page = serializers.URLField(help_text="Its page in the admin site.")
+
+
+class ExplanationSerializer(Representation):
+    """Why a release is not there: the whole answer. Explanation.to_json builds it, with links added."""
+
+    promotion = serializers.IntegerField(allow_null=True)
+    service = serializers.SlugField()
+    environment = serializers.SlugField()
+    release = ReleaseBriefSerializer()
+    status = serializers.ChoiceField(Promotion.Status.choices, allow_null=True)
+    running = RunningSerializer(allow_null=True, help_text="What is in the environment now.")
+    answer = serializers.CharField(help_text="The whole in a sentence or two.")
+    verdict = serializers.ChoiceField(Verdict.choices, allow_null=True)
+    policy_version = serializers.IntegerField(allow_null=True)
+    evaluated_at = serializers.DateTimeField(
+        allow_null=True, help_text="Now, while it waits at its gate; else when it was judged last."
+    )
+    unmet = FindingSerializer(many=True, help_text="What keeps it, the worst first.")
+    met = FindingSerializer(many=True)
+    earliest = serializers.DateTimeField(
+        allow_null=True, help_text="When it passes by itself; null while somebody or something has to come."
+    )
+    not_before = serializers.DateTimeField(
+        allow_null=True,
+        help_text="Before this nobody can make it pass, over soak, windows and all else that time "
+        "decides; null where waiting does not help.",
+    )
+    by_then = FindingSerializer(many=True, help_text="What will stand against it before it could pass.")
+    links = ExplanationLinksSerializer()
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        request, key = self.context["request"], row["promotion"]
+        names = {"promotion": "promotion-detail", "page": "admin:promotions_promotion_change"}
+        return row | {
+            "links": {each: reverse(name, args=[key], request=request) for each, name in names.items()}
+        }
 
 
 class PromotionFilter(django_filters.FilterSet):
@@ -271,6 +322,15 @@ class PromotionViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, v
         comment = self.comment()
         services.cancel_promotion(promotion=promotion, user=acting_user(request), reason=comment)
         return self.answer(promotion.pk)
+
+    @extend_schema(responses=ExplanationSerializer)
+    @action(detail=True, methods=["get"])
+    def explanation(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Say why it is where it is: what is unmet, who can act, and when it could pass."""
+        promotion = services.get_promotion(self.promotion().pk)
+        context = self.get_serializer_context()
+        row = explain_promotion(promotion).to_json()
+        return Response(ExplanationSerializer(context=context).to_representation(row))
 
     def respond(self, service: Any) -> Response:
         promotion = self.promotion()

@@ -1,9 +1,12 @@
 """A promotion in words, for terminals."""
 
+from datetime import UTC, datetime, timedelta
+
 from django.utils import timezone
 
 from apps.deployments.waits import silence, waits_for
 from apps.gates.models import Decision
+from apps.gates.outlook import Outlook
 from apps.gates.verdicts import EXIT_CODES, OPENS, Verdict
 from apps.promotions.models import Promotion
 from apps.promotions.services import blocker
@@ -55,6 +58,30 @@ def waits(promotion: Promotion) -> str:
     return " ".join(
         filter(None, ["The gate is open; manage.py reconcile starts it.", silence(promotion, at=now)])
     )
+
+
+def outlook(ahead: Outlook) -> str:
+    """When it could pass, in a sentence or two."""
+    if ahead.earliest is not None:
+        return f"It passes by itself at {_whole_minute(ahead.earliest)}."
+    if ahead.not_before is not None:
+        if ahead.not_before <= timezone.now():
+            return "It passes as soon as all that is asked for has come."
+        when = _whole_minute(ahead.not_before)
+        return f"It cannot pass before {when}, even if all that is asked for comes now."
+    if ahead.by_then:
+        return f"By the time it could pass, this will stand against it: {ahead.by_then[0].sentence}"
+    return "Waiting alone does not mend it."
+
+
+def moment(at: datetime) -> str:
+    """A time as people read it."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _whole_minute(at: datetime) -> str:
+    # Rounded up: whoever comes a moment early finds the gate shut.
+    return moment(at + timedelta(minutes=1) - timedelta(microseconds=1))
 
 
 def exit_code(promotion: Promotion) -> int:

@@ -31,7 +31,7 @@ Status = Promotion.Status
 
 def get_promotion(pk: int) -> Promotion:
     """The promotion with what people want to see of it; NotFound otherwise."""
-    related = ("environment__service", "release", "requested_by", "decision", "deployment")
+    related = ("environment__service", "release", "requested_by", "decision__policy", "deployment")
     promotion = Promotion.objects.select_related(*related).filter(pk=pk).first()
     if promotion is None:
         raise NotFound(f"There is no promotion {pk}.")
