@@ -4,13 +4,59 @@ from typing import Any, ClassVar
 
 import django_filters
 from django.db.models import QuerySet
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers, viewsets
+from rest_framework.request import Request
+from rest_framework.response import Response
 
 from apps.api import Representation, RowsMixin
 from apps.catalog.visibility import VisibleMixin
-from apps.gates.models import Decision
+from apps.errors import NotFound
+from apps.gates.models import Decision, Policy
+from apps.gates.parameters import json_schema
+from apps.gates.rules import RULES
+from apps.gates.rules.base import Rule
 from apps.gates.verdicts import Verdict
 from apps.releases.api import ReleaseBriefSerializer
+
+
+class RuleSerializer(Representation):
+    """A rule that a policy may have."""
+
+    name = serializers.CharField()
+    description = serializers.CharField(help_text="What it asks for.")
+    parameters = serializers.DictField(help_text="JSON Schema (2020-12) of its parameters.")
+
+
+class RuleViewSet(viewsets.GenericViewSet[Any]):
+    """The rules that this version knows, in the order of the guide. There are few: one page holds them."""
+
+    # Of no service and in no table.
+    queryset = Policy.objects.none()
+    serializer_class = RuleSerializer
+    filter_backends = ()
+    lookup_field = "name"
+    lookup_value_regex = "[a-z_]+"
+
+    @extend_schema(parameters=[OpenApiParameter(each, exclude=True) for each in ("cursor", "page_size")])
+    def list(self, request: Request) -> Response:
+        rules = [describe(rule) for rule in RULES.values()]
+        return Response({"next": None, "previous": None, "results": rules})
+
+    @extend_schema(parameters=[OpenApiParameter("name", str, OpenApiParameter.PATH)])
+    def retrieve(self, request: Request, name: str) -> Response:
+        if name not in RULES:
+            raise NotFound(f"There is no rule {name!r}. Known: {', '.join(RULES)}.")
+        return Response(describe(RULES[name]))
+
+
+def describe(rule: Rule) -> dict[str, Any]:
+    """A rule as the API gives it."""
+    return {
+        "name": rule.name,
+        "description": rule.description,
+        "parameters": json_schema(rule.parameters),
+    }
 
 
 class FindingSerializer(Representation):

@@ -26,7 +26,8 @@ def whole_number(*, default: int, minimum: int = 0, maximum: int = 1_000_000, he
             raise Unfit(f"must be a whole number from {minimum} to {maximum}")
         return value
 
-    return field(default=default, metadata={"clean": clean, "help_text": help_text})
+    schema = {"type": "integer", "minimum": minimum, "maximum": maximum}
+    return field(default=default, metadata={"clean": clean, "help_text": help_text, "schema": schema})
 
 
 def names(*, help_text: str, required: bool = False) -> Any:
@@ -42,7 +43,9 @@ def names(*, help_text: str, required: bool = False) -> Any:
             raise Unfit("must name at least one")
         return tuple(value)
 
-    metadata = {"clean": clean, "help_text": help_text}
+    word = {"type": "string", "pattern": r"\S"}
+    schema = {"type": "array", "items": word, "uniqueItems": True, "minItems": int(required)}
+    metadata = {"clean": clean, "help_text": help_text, "schema": schema}
     return field(metadata=metadata) if required else field(default=(), metadata=metadata)
 
 
@@ -76,6 +79,38 @@ def read_parameters(kind: Callable[..., P], values: Any, *, rule: str) -> P:
         except Unfit as error:
             raise Invalid(f"Rule {rule}: {name} {error}, not {values[name]!r}.") from error
     return kind(**cleaned)
+
+
+def first_unfit(kind: Callable[..., Any], values: Any) -> str | None:
+    """The name of the first parameter that ``read_parameters`` would refuse; None if it is not one alone."""
+    known = {each.name: each for each in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    for name, value in values.items() if isinstance(values, Mapping) else ():
+        if name not in known:
+            return str(name)
+        try:
+            known[name].metadata["clean"](value)
+        except Unfit:
+            return str(name)
+    return None
+
+
+def json_schema(kind: Callable[..., Any]) -> dict[str, Any]:
+    """What ``read_parameters`` accepts, as JSON Schema (2020-12); it has the last word."""
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    for each in fields(kind):  # type: ignore[arg-type]  # a dataclass
+        described = {**each.metadata.get("schema", {}), "description": each.metadata["help_text"]}
+        if each.default is MISSING:
+            required.append(each.name)
+        else:
+            described["default"] = list(each.default) if isinstance(each.default, tuple) else each.default
+        properties[each.name] = described
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
 
 
 def write_parameters(parameters: Any) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from rest_framework.routers import SimpleRouter
 
-from apps.gates.api import DecisionViewSet
+from apps.gates.api import DecisionViewSet, RuleViewSet
 
 router = SimpleRouter()
+router.register("rules", RuleViewSet, basename="rule")
 router.register("decisions", DecisionViewSet, basename="decision")
 urlpatterns = router.urls

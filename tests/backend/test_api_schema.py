@@ -72,7 +72,7 @@ class SchemaTests(TestCase):
                 assert rows["results"], "no rows, so nothing is proved"
                 self.check(path, rows)
             for row in rows["results"]:
-                key = "slug" if path.endswith("services/") else "id"
+                key = {"services": "slug", "rules": "name"}.get(path.split("/")[-2], "id")
                 address = f"{path}{{{key}}}/"
                 with self.subTest(address, row=row[key]):
                     self.check(address, self.client.get(f"{path}{row[key]}/").json())

@@ -1,5 +1,6 @@
 """What a rule is, and what the rules on evidence share."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +17,12 @@ class Rule:
     name: str
     parameters: type[Any]
     judge: Callable[[Facts, Any, datetime], Finding]
+
+    @property
+    def description(self) -> str:
+        """What it asks for, in a sentence: the first paragraph of its module's docstring."""
+        docstring = sys.modules[self.judge.__module__].__doc__ or ""
+        return " ".join(docstring.split("\n\n", 1)[0].split())
 
 
 def build_evidence(build: BuildFact) -> dict[str, Any]:
