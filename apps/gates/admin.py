@@ -20,6 +20,7 @@ from apps.access.permissions import acting_user
 from apps.admin_base import LABELS, MemberAdmin, ReadOnlyAdmin, RefusalsAsMessages, only, pretty
 from apps.errors import Invalid
 from apps.gates.models import Decision, Policy
+from apps.gates.policy_file import difference
 from apps.gates.rules import RULES
 from apps.gates.services import clean_rules, save_policy
 from apps.gates.verdicts import WORST_FIRST, Verdict
@@ -49,6 +50,15 @@ def as_shown(findings: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def in_colours(lines: Iterable[str]) -> SafeString:
+    """A unified diff as people read it."""
+    colours = {"+": "text-green-700 dark:text-green-400", "-": "text-red-700 dark:text-red-400"}
+    rows = format_html_join(
+        "\n", '<span class="{}">{}</span>', ((colours.get(each[:1], ""), each) for each in lines)
+    )
+    return format_html('<pre class="whitespace-pre-wrap break-all text-xs font-mono">{}</pre>', rows)
+
+
 def rules_help() -> SafeString:
     """What rules there are and what each takes, from the rules themselves."""
     lines = []
@@ -56,10 +66,10 @@ def rules_help() -> SafeString:
         takes = "; ".join(
             f"{field.name}: {field.metadata.get('help_text', '')}" for field in fields(rule.parameters)
         )
-        lines.append((rule.name, takes or "takes nothing"))
+        lines.append((rule.name, rule.description, takes or "takes nothing"))
     return format_html(
         "A list of rules; a release passes when each of them does. They are:<br>{}",
-        format_html_join("", "<b>{}</b>: {}<br>", lines),
+        format_html_join("", "<b>{}</b>: {} <i>{}</i><br>", lines),
     )
 
 
@@ -102,10 +112,11 @@ class PolicyAdmin(RefusalsAsMessages, MemberAdmin):
         if obj is None:
             return ("environment", "rules")
         rules = "rules" if self.has_change_permission(request, obj) else "pretty_rules"
-        return ("environment", "version", rules, "created_by", "created_at")
+        return ("environment", "version", "show_change", rules, "created_by", "created_at")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
-        return ("environment", "version", "pretty_rules", "created_by", "created_at") if obj else ()
+        shown = ("environment", "version", "show_change", "pretty_rules", "created_by", "created_at")
+        return shown if obj else ()
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         # Only the version in force is a starting point for the next one.
@@ -136,6 +147,16 @@ class PolicyAdmin(RefusalsAsMessages, MemberAdmin):
     @display(description="rules")
     def show_rules(self, policy: Policy) -> str:
         return ", ".join(rule["rule"] for rule in policy.rules) or "none: nothing passes"
+
+    @display(description="change")
+    def show_change(self, policy: Policy) -> str:
+        """The diff to the version before."""
+        older = Policy.objects.filter(environment=policy.environment_id, version__lt=policy.version)
+        before = older.order_by("-version").first()
+        if before is None:
+            return "The first version."
+        lines = difference(before.rules, policy.rules, old=str(before), new=str(policy))
+        return in_colours(lines) if lines else f"No change from {before}."
 
     @display(description="rules")
     def pretty_rules(self, policy: Policy) -> str:

@@ -63,6 +63,21 @@ class PolicyAdminTests(TestCase):
                 self.assertContains(response, words)
         assert Policy.objects.count() == 1
 
+    def test_each_version_shows_what_it_changed(self) -> None:
+        self.assertContains(self.client.get(self.page), "The first version.")
+        second = save_policy(environment=self.environment, rules=RULES, created_by=None)
+        third = save_policy(
+            environment=self.environment,
+            rules=[{"rule": "max_failures", "parameters": {"maximum": 5}}],
+            created_by=None,
+        )
+        self.assertContains(
+            self.client.get(reverse("admin:gates_policy_change", args=[second.pk])), "+  - rule: max_failures"
+        )
+        page = self.client.get(reverse("admin:gates_policy_change", args=[third.pk]))
+        self.assertContains(page, "-      maximum: 2")
+        self.assertContains(page, "+      maximum: 5")
+
     def test_the_form_tells_what_rules_there_are(self) -> None:
         self.assertContains(self.client.get(self.page), "Failures and errors that are accepted, in all.")
 
