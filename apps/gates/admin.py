@@ -18,11 +18,14 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from apps.access.permissions import acting_user
 from apps.admin_base import LABELS, MemberAdmin, ReadOnlyAdmin, RefusalsAsMessages, only, pretty
+from apps.catalog.admin import EnvironmentAdmin
+from apps.catalog.models import Environment
 from apps.errors import Invalid
 from apps.gates.models import Decision, Policy
 from apps.gates.policy_file import difference
 from apps.gates.rules import RULES
 from apps.gates.services import clean_rules, save_policy
+from apps.gates.starter import give_starter_policy
 from apps.gates.verdicts import WORST_FIRST, Verdict
 
 
@@ -97,6 +100,22 @@ class PolicyForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none at
             return clean_rules(self.cleaned_data["rules"])
         except Invalid as error:
             raise ValidationError(str(error)) from error
+
+
+# Which knows nothing of policies, since catalog lies below.
+admin.site.unregister(Environment)
+
+
+@admin.register(Environment)
+class GatedEnvironmentAdmin(EnvironmentAdmin):
+    """A new environment begins with a policy, rather than with a gate that nothing passes."""
+
+    def save_model(self, request: HttpRequest, obj: Environment, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        environment = Environment.objects.select_related("service").get(pk=obj.pk)
+        if not change and (policy := give_starter_policy(environment=environment, by=acting_user(request))):
+            rules = ", ".join(rule["rule"] for rule in policy.rules)
+            self.message_user(request, f"{policy} is the policy to begin with: {rules}.", messages.INFO)
 
 
 @admin.register(Policy)

@@ -84,6 +84,16 @@ class TestRegisterService:
         changed["environments"][1]["policy"].append({"rule": "evidence_complete"})
         assert "shop/production: policy v2" in register(changed)
 
+    def test_without_a_policy_an_environment_gets_the_one_to_begin_with(self, register):
+        bare = json.loads(json.dumps(SHOP))
+        for environment in bare["environments"]:
+            del environment["policy"]
+        out = register(bare)
+        assert "shop/production: policy v1, the one to begin with" in out
+        policy = Policy.objects.get(environment__slug="production")
+        assert "verified_upstream" in [rule["rule"] for rule in policy.rules]
+        assert "shop/production: policy unchanged" in register(bare)
+
     def test_yaml_works_too(self, register):
         register("slug: shop\nname: Shop\nbucket: shop\ncodebuild_project: shop\n")
         assert Service.objects.get().slug == "shop"

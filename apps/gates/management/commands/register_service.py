@@ -17,6 +17,7 @@ from apps.catalog.services import grant_role, register_environment, register_ser
 from apps.commands import DomainCommand
 from apps.errors import Invalid
 from apps.gates.services import save_policy
+from apps.gates.starter import give_starter_policy
 
 SERVICE: dict[str, type] = {"slug": str, "name": str, "bucket": str, "codebuild_project": str}
 SERVICE_MAY_HAVE: dict[str, type] = {"repository": str, "environments": list, "members": dict, "groups": dict}
@@ -33,7 +34,8 @@ ENVIRONMENT_MAY_HAVE: dict[str, type] = {
 class Command(DomainCommand):
     help = (
         "Set up a service, its environments and their policies from FILE (YAML or JSON), all or nothing. "
-        "Running it again with a changed file brings them up to date; what the file leaves out stays. "
+        "Running it again with a changed file brings them up to date; what the file leaves out stays. An "
+        "environment that has no policy gets the one to begin with. "
         "Keys: slug, name, bucket, codebuild_project, repository, environments (slug, application, "
         "deployment_group, upstreams, upstream_mode, auto_promote, policy; in deploy order), members (user "
         "name: list of roles), groups of approvers (name: list of user names)."
@@ -69,6 +71,8 @@ class Command(DomainCommand):
                 if "policy" in entry:
                     policy = save_policy(environment=environment, rules=entry["policy"], created_by=None)
                     self.stdout.write(f"{service.slug}/{environment.slug}: policy v{policy.version}")
+                elif give_starter_policy(environment=environment):
+                    self.stdout.write(f"{service.slug}/{environment.slug}: policy v1, the one to begin with")
                 else:
                     self.stdout.write(f"{service.slug}/{environment.slug}: policy unchanged")
             for username, roles in data.get("members", {}).items():

@@ -1,0 +1,32 @@
+"""The policy that a new environment begins with: what hardly any team would go without."""
+
+from typing import Any
+
+from apps.access.models import User
+from apps.catalog.models import Environment
+from apps.gates.models import Policy
+from apps.gates.services import save_policy
+
+# Wherever a release goes: what was built, and that its tests are there and pass.
+EVERYWHERE: tuple[dict[str, Any], ...] = (
+    {"rule": "built_as_defined"},
+    {"rule": "evidence_complete"},
+    {"rule": "max_failures", "parameters": {"maximum": 0}},
+)
+# Where an environment is promoted from another: it proved itself there, and a second person agrees.
+DOWNSTREAM: tuple[dict[str, Any], ...] = (
+    {"rule": "verified_upstream"},
+    {"rule": "approved", "parameters": {"count": 1}},
+)
+
+
+def starter_rules(environment: Environment) -> list[dict[str, Any]]:
+    """The rules for an environment by its place in the promotion graph."""
+    return [*EVERYWHERE, *(DOWNSTREAM if environment.upstreams.exists() else ())]
+
+
+def give_starter_policy(*, environment: Environment, by: User | None = None) -> Policy | None:
+    """Give an environment that has no policy the one to begin with; None where it has one already."""
+    if environment.policies.exists():
+        return None
+    return save_policy(environment=environment, rules=starter_rules(environment), created_by=by)
