@@ -13,7 +13,7 @@ from apps.builds.models import Build, Report, TestCase, TestResult
 from apps.catalog.models import ApproverGroup, Environment, Membership, Service, Upstream
 from apps.deployments.models import Deployment, FlightRecord, HookEvent, Occupancy, Target
 from apps.gates.models import Decision, Policy
-from apps.promotions.models import Promotion
+from apps.promotions.models import Promotion, Standing
 from apps.releases.models import Release
 
 PASSWORD = "correct-horse-battery"
@@ -162,6 +162,29 @@ def make_promotion(
     return Promotion.objects.create(
         environment=environment, release=release, requested_by=requested_by, **fields
     )
+
+
+def make_standing(environment: Environment, release: Release, *sentences: str, **fields: Any) -> Standing:
+    """The release runs there and would still be let in, unless sentences say why not."""
+    unmet = [
+        {
+            "rule": "example",
+            "verdict": "blocked",
+            "sentence": each,
+            "who": "",
+            "evidence": {},
+            "earliest": None,
+        }
+        for each in sentences
+    ]
+    defaults = {
+        "verdict": "blocked" if unmet else "pass",
+        "unmet": unmet,
+        "still_passes": not unmet,
+        "since": timezone.now(),
+        "judged_at": timezone.now(),
+    }
+    return Standing.objects.create(environment=environment, release=release, **{**defaults, **fields})
 
 
 def make_deployment(

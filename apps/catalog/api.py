@@ -26,6 +26,42 @@ class ServiceSerializer(Representation):
         return row
 
 
+class StandingSerializer(Representation):
+    """Whether what runs would still be let in, as it was last judged."""
+
+    release = serializers.IntegerField(help_text="The id of the release that runs.")
+    version = serializers.CharField()
+    still_passes = serializers.BooleanField()
+    verdict = serializers.CharField(help_text="By today's policy, evidence and people.")
+    unmet = serializers.ListField(
+        child=serializers.DictField(), help_text="Findings, as those of a decision; the worst first."
+    )
+    since = serializers.DateTimeField(help_text="Since when it passes, or does not.")
+    judged_at = serializers.DateTimeField()
+
+    # By lookups only: apps.promotions lies above this app.
+    columns = (
+        "standing__release",
+        "standing__release__version",
+        "standing__still_passes",
+        "standing__verdict",
+        "standing__unmet",
+        "standing__since",
+        "standing__judged_at",
+    )
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "release": row["standing__release"],
+            "version": row["standing__release__version"],
+            "still_passes": row["standing__still_passes"],
+            "verdict": row["standing__verdict"],
+            "unmet": row["standing__unmet"],
+            "since": row["standing__since"],
+            "judged_at": row["standing__judged_at"],
+        }
+
+
 class EnvironmentSerializer(Representation):
     id = serializers.IntegerField()
     service = serializers.SlugField()
@@ -38,6 +74,9 @@ class EnvironmentSerializer(Representation):
     auto_promote = serializers.BooleanField(
         help_text="Whether it asks by itself for what its upstreams have proved."
     )
+    standing = StandingSerializer(
+        allow_null=True, help_text="Of what runs there; null before it was judged, and where nothing runs."
+    )
 
     columns = (
         "id",
@@ -48,9 +87,11 @@ class EnvironmentSerializer(Representation):
         "deployment_group",
         "upstream_mode",
         "auto_promote",
+        *StandingSerializer.columns,
     )
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        judged = row["standing__still_passes"] is not None
         return {
             "id": row["id"],
             "service": row["service__slug"],
@@ -61,12 +102,16 @@ class EnvironmentSerializer(Representation):
             "upstreams": [edge["source__slug"] for edge in row["edges"]],
             "upstream_mode": row["upstream_mode"],
             "auto_promote": row["auto_promote"],
+            "standing": StandingSerializer().to_representation(row) if judged else None,
         }
 
 
 class EnvironmentFilter(django_filters.FilterSet):
     service = django_filters.CharFilter("service__slug", help_text="A service's slug.")
     slug = django_filters.CharFilter("slug")
+    still_passes = django_filters.BooleanFilter(
+        "standing__still_passes", help_text="Whether what runs there would still be let in."
+    )
 
 
 class ServiceViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet):

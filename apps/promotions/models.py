@@ -1,13 +1,15 @@
 """The wish to bring a release to an environment, and who agreed."""
 
 from django.conf import settings
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
 from apps.catalog.models import Environment
 from apps.deployments.models import Deployment
-from apps.gates.models import Decision
+from apps.gates.models import Decision, Policy
+from apps.gates.verdicts import Verdict
 from apps.leases import Leasable
 from apps.releases.models import Release
 
@@ -127,3 +129,20 @@ class Approval(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} {self.verdict}"
+
+
+class Standing(Leasable):
+    """Whether the release that runs in an environment would still pass its gate, as it was last judged."""
+
+    environment = models.OneToOneField(Environment, on_delete=models.CASCADE, related_name="standing")
+    release = models.ForeignKey(Release, null=True, on_delete=models.PROTECT, related_name="+")
+    policy = models.ForeignKey(Policy, null=True, on_delete=models.PROTECT, related_name="+")
+    verdict = models.CharField(max_length=20, choices=Verdict, blank=True)
+    unmet = models.JSONField(default=list, encoder=DjangoJSONEncoder)
+    # None before the first judgement, and while nothing runs there.
+    still_passes = models.BooleanField(null=True)
+    since = models.DateTimeField(null=True, help_text="Since when it passes, or does not.")
+    judged_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.environment}: {self.verdict or 'not judged'}"

@@ -17,9 +17,9 @@ RECENT = 8
 
 def overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Unfold's DASHBOARD_CALLBACK: five queries, however much there is."""
-    environments = visible(Environment.objects.select_related("service"), request.user, "service").order_by(
-        "service__slug", "position", "slug"
-    )
+    environments = visible(
+        Environment.objects.select_related("service", "standing__release"), request.user, "service"
+    ).order_by("service__slug", "position", "slug")
     here = visible(Occupancy.objects.current(), request.user, "environment__service")
     runs = {row.environment_id: row for row in here.select_related("release").defer("release__manifest")}
 
@@ -46,8 +46,13 @@ def overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
                 "coming": coming[environment.pk],
             }
         )
+    unfit = [
+        environment
+        for environment in environments
+        if (standing := getattr(environment, "standing", None)) and standing.still_passes is False
+    ]
     recent = [_card(promotion) for promotion in promotions.filter(status__in=Promotion.FINAL)[:RECENT]]
-    return {**context, "title": "Overview", "services": dict(services), "recent": recent}
+    return {**context, "title": "Overview", "services": dict(services), "unfit": unfit, "recent": recent}
 
 
 def _steps(deployments: list[int]) -> dict[int, list[str]]:

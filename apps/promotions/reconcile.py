@@ -29,8 +29,9 @@ from apps.deployments.models import Deployment, FlightWatch
 from apps.deployments.services import ANSWER_WITHIN, observe_deployment, request_deployment
 from apps.errors import DomainError
 from apps.leases import Leasable, Lease, LeaseLost, take, wake
-from apps.promotions.models import Promotion
+from apps.promotions.models import Promotion, Standing
 from apps.promotions.services import follow_deployment, start_promotion
+from apps.promotions.standing import look_for_standings, update_standing, wake_standings_on
 from apps.releases.models import Release
 from apps.releases.services import register_release
 
@@ -40,7 +41,9 @@ LEASE = timedelta(seconds=30)
 BUILD_POLL = timedelta(seconds=2)
 # Approvals, deployments and evidence wake what waits for them; this is for all the rest, such as time.
 JUDGE_EVERY = timedelta(seconds=5)
-SWEEP_EVERY = 30.0  # seconds between looks for bundles that a killed worker left unregistered
+# New evidence wakes it, and a new policy within SWEEP_EVERY; this is for who left, and for vetoes.
+JUDGE_RUNNING_EVERY = timedelta(minutes=2)
+SWEEP_EVERY = 30.0  # seconds between looks for what no row says: unregistered bundles, unwatched environments
 LONGEST_BACKOFF = timedelta(minutes=1)
 # Where several environments could start at once.
 DEPLOY_ORDER = "environment__position"
@@ -62,6 +65,7 @@ class Reconciler:
     stop: threading.Event = field(default_factory=threading.Event)
     failures: dict[tuple[str, int], int] = field(default_factory=dict)
     sweep_at: float = 0.0
+    look_at: float = 0.0
 
     def run(self) -> None:
         """Work until ``stop`` is set; PostgreSQL may go away and come back meanwhile."""
@@ -88,6 +92,7 @@ class Reconciler:
             self.collect_one_build,
             self.register_one_release,
             self.judge_one_promotion,
+            self.judge_one_running_release,
             self.request_one_deployment,
             self.observe_one_deployment,
             self.read_flight_records_of_one,
@@ -136,6 +141,18 @@ class Reconciler:
             return JUDGE_EVERY
 
         return self._one(Promotion.objects.pending(), work, order=DEPLOY_ORDER)
+
+    def judge_one_running_release(self) -> bool:
+        """Judge again what runs in an environment: would it still be let in?"""
+        if time.monotonic() >= self.look_at:
+            look_for_standings()
+            self.look_at = time.monotonic() + SWEEP_EVERY
+
+        def work(standing: Standing, lease: Lease) -> timedelta:
+            update_standing(standing=standing, lease=lease)
+            return JUDGE_RUNNING_EVERY
+
+        return self._one(Standing.objects.all(), work)
 
     def request_one_deployment(self) -> bool:
         """Tell CodeDeploy about an intent."""
@@ -234,3 +251,4 @@ def unregistered_builds() -> models.QuerySet[Build]:
 
 def _wake_waiting_for(build: Build) -> None:
     wake(Promotion.objects.pending().filter(release__in=build.releases.values("pk")))
+    wake_standings_on(build)

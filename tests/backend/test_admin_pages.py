@@ -31,6 +31,7 @@ from tests.factories import (
     make_report,
     make_result,
     make_service,
+    make_standing,
     make_target,
     make_token,
     make_user,
@@ -75,6 +76,7 @@ def make_one_of_each(slug: str) -> None:
     target = make_target(deployment, "staging-1", *EVENTS)
     make_record(target.events.get(name="AfterInstall"))
     make_occupancy(deployment, since=timezone.now() - timedelta(hours=1))
+    make_standing(environment, release, "2 tests fail by now.")
     promotion = make_promotion(environment, release, requested_by=requester, decision=decision)
     running = make_deployment(environment, status="running")
     make_target(running, "staging-2", *EVENTS)
