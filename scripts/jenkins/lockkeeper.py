@@ -13,6 +13,9 @@ Standard output carries one thing, the id a script needs next (of the release, o
 for people goes to standard error. Exit codes: 0 pass or done, 10 blocked, 11 a person is waited for, 12 time
 is waited for, 13 inconclusive, 14 evidence is waited for, 1 an error.
 
+With --reports DIR the findings are written there whenever they change: promotion-ENVIRONMENT.json, .md for
+people, .xml (JUnit) for the pipeline, and .title, one line that says the worst of it.
+
 One file, standard library only, Python 3.9 or later: copy it to wherever your pipeline runs.
 """
 
@@ -51,6 +54,15 @@ ERROR = 1
 ENDS = {"succeeded": 0, "rejected": 10, "failed": 1, "errored": 1, "cancelled": 1, "superseded": 1}
 # What waiting a little longer will not change; evidence comes by itself.
 STANDSTILL = {"blocked", "inconclusive", "waiting_human", "waiting_time"}
+# The worst first, as the server orders them.
+IMPORTANCE = ("blocked", "inconclusive", "waiting_human", "waiting_evidence", "waiting_time")
+WORDS = {
+    "waiting_human": "waiting for a person",
+    "waiting_time": "waiting for time",
+    "waiting_evidence": "waiting for evidence",
+}
+TITLE_LENGTH = 120  # characters; more does not fit above a stage
+EXPLANATION_PATIENCE = 10.0  # seconds; what it is about is known without it
 TRANSIENT = {429, 502, 503, 504}
 USUAL_PAUSE = 5.0  # seconds between two questions where the server does not say
 LONGEST_PAUSE = 60.0  # seconds, whatever the server says
@@ -228,7 +240,7 @@ def promote(client: Client, options: argparse.Namespace) -> int:
     print(promotion["id"], flush=True)
     if options.wait:
         return stay(client, promotion["id"], options)
-    return conclude(promotion, options)
+    return conclude(client, promotion, options)
 
 
 def request_promotion(client: Client, release: int, environment: str) -> Any:
@@ -258,34 +270,58 @@ def stay(client: Client, promotion_id: int, options: argparse.Namespace) -> int:
     promotion: Any = None
     for promotion in poll(client, f"promotions/{promotion_id}/", options.timeout):
         seen = tell(tuple(describe(promotion)), seen)
+        if options.reports:
+            write_reports(promotion, options.reports)  # now: an aborted pipeline publishes them too
         pending = promotion["status"] == "pending"
         if promotion["status"] in ENDS or (pending and promotion["verdict"] in stops):
             break
     else:
         say(f"promotion {promotion_id} did not come to its end within {options.timeout:.0f} s")
-    return conclude(promotion, options)
+    return conclude(client, promotion, options)
 
 
 def explain(client: Client, options: argparse.Namespace) -> int:
     """Say where a promotion stands, and why."""
     promotion = client.get(f"promotions/{options.promotion}/").data
     tell(tuple(describe(promotion)), ())
-    return conclude(promotion, options)
+    return conclude(client, promotion, options)
 
 
-def conclude(promotion: dict[str, Any], options: argparse.Namespace) -> int:
-    """Write the reports that were asked for and return the exit code for where the promotion stands."""
+def conclude(client: Client, promotion: dict[str, Any], options: argparse.Namespace) -> int:
+    """Say what it comes to, write the reports that were asked for and return the exit code."""
+    code = exit_code(promotion, options)
+    status = promotion["status"]
+    if ENDS.get(status):
+        say(f"promotion {promotion['id']} {status}: {one_line(promotion['reason']) or 'no reason given'}")
+    explanation = fetch_explanation(client, promotion["id"]) if code or options.reports else None
+    if explanation and code:
+        say(one_line(explanation["answer"]))
+        say(f"the whole answer: {explanation['links']['page']}")
     if options.reports:
-        write_reports(promotion, options.reports)
+        write_reports(promotion, options.reports, explanation)
+    return code
+
+
+def exit_code(promotion: dict[str, Any], options: argparse.Namespace) -> int:
     status = promotion["status"]
     if status in ENDS:
-        if ENDS[status]:
-            say(f"promotion {promotion['id']} {status}: {one_line(promotion['reason']) or 'no reason given'}")
         return ENDS[status]
     if status == "pending":
         return EXIT_CODES.get(promotion["verdict"], EXIT_CODES["waiting_evidence"])
     # It passed its gate; that it has not arrived is an error only to somebody who waited for it.
     return ERROR if options.waits else 0
+
+
+def fetch_explanation(client: Client, promotion_id: int) -> Any:
+    """Why the promotion is where it is; None where the server cannot say, which changes nothing."""
+    patience, client.patience = client.patience, min(client.patience, EXPLANATION_PATIENCE)
+    try:
+        return client.get(f"promotions/{promotion_id}/explanation/").data
+    except Failure as failure:
+        say(f"no explanation: {failure}")
+        return None
+    finally:
+        client.patience = patience
 
 
 def describe(promotion: dict[str, Any]) -> list[str]:
@@ -294,8 +330,30 @@ def describe(promotion: dict[str, Any]) -> list[str]:
     lines = [f"{promotion['environment']}: {promotion['status']}{verdict}"]
     for finding in promotion["findings"]:
         who = f" (asked: {finding['who']})" if finding.get("who") else ""
-        lines.append(f"  {finding['verdict']:<16} {finding['rule']}: {one_line(finding['sentence'])}{who}")
+        when = f" (not before {finding['earliest']})" if finding.get("earliest") else ""
+        text = one_line(finding["sentence"])
+        lines.append(f"  {finding['verdict']:<16} {finding['rule']}: {text}{who}{when}")
     return lines
+
+
+def entitle(promotion: dict[str, Any]) -> str:
+    """One short line that says the worst of it, such as for the title of a stage."""
+    status, verdict = promotion["status"], promotion["verdict"]
+    if status != "pending":
+        text = f"{status}: {promotion['reason']}" if promotion["reason"] else status
+    elif not verdict:
+        text = "not judged yet"
+    else:
+        order = {name: position for position, name in enumerate(IMPORTANCE)}
+        unmet = [finding for finding in promotion["findings"] if finding["verdict"] in order]
+        text = WORDS.get(verdict, verdict)
+        if unmet:
+            worst = min(unmet, key=lambda finding: order[finding["verdict"]])
+            text += f": {worst['rule']}: {worst['sentence']}"
+            if verdict == "waiting_human" and worst.get("who"):
+                text = f"{text.rstrip('.')}: {worst['who']}"
+    text = xml_text(one_line(text))
+    return text if len(text) <= TITLE_LENGTH else text[: TITLE_LENGTH - 1] + "…"
 
 
 def describe_report(report: dict[str, Any]) -> str:
@@ -306,25 +364,36 @@ def describe_report(report: dict[str, Any]) -> str:
     return f"  report {report['name']}: {state}"
 
 
-def write_reports(promotion: dict[str, Any], folder: Path) -> None:
-    """Write the promotion as JSON, its findings as Markdown for people and as JUnit XML for the pipeline."""
+def write_reports(promotion: dict[str, Any], folder: Path, explanation: Any = None) -> None:
+    """Write the promotion as JSON, its findings as Markdown for people and as JUnit XML for the pipeline.
+
+    `explanation` adds what it comes to: the answer, the earliest times and the address of the page.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     name = "promotion-" + re.sub(r"[^\w-]", "_", promotion["environment"])
-    replace(folder / f"{name}.json", json.dumps(promotion, indent=2, sort_keys=True) + "\n")
+    content = {**promotion, "explanation": explanation} if explanation else promotion
+    replace(folder / f"{name}.json", json.dumps(content, indent=2, sort_keys=True) + "\n")
+    replace(folder / f"{name}.title", entitle(promotion) + "\n")
 
-    cells = ("verdict", "rule", "sentence", "who")
+    cells = ("verdict", "rule", "sentence", "who", "earliest")
     rows = [
         [one_line(finding.get(cell)).replace("|", r"\|") for cell in cells]
         for finding in promotion["findings"]
     ]
     table = [
-        "| verdict | rule | finding | asked |",
-        "|---|---|---|---|",
+        "| verdict | rule | finding | asked | not before |",
+        "|---|---|---|---|---|",
         *(f"| {' | '.join(row)} |" for row in rows),
     ]
     head = f"# {promotion['environment']}: {promotion['status']}, {promotion['verdict'] or 'not judged yet'}"
-    reason = one_line(promotion["reason"])
-    replace(folder / f"{name}.md", "\n".join([head, "", *([reason, ""] if reason else []), *table]) + "\n")
+    page = (promotion.get("links") or {}).get("page")
+    paragraphs = [
+        one_line(promotion["reason"]),
+        one_line(explanation["answer"]) if explanation else "",
+        f"[Promotion {promotion['id']} in Lockkeeper]({page})" if page else "",
+    ]
+    above = [line for text in paragraphs if text for line in (text, "")]
+    replace(folder / f"{name}.md", "\n".join([head, "", *above, *table]) + "\n")
 
     suite = ET.Element("testsuite", name=f"gate {promotion['environment']}", tests=str(len(rows)))
     for finding in promotion["findings"]:
@@ -332,12 +401,19 @@ def write_reports(promotion: dict[str, Any], folder: Path) -> None:
         if EXIT_CODES.get(finding["verdict"], ERROR):
             # Waiting is not failing: a pipeline that counts failures must not count it.
             kind = "failure" if finding["verdict"] in ("blocked", "inconclusive") else "skipped"
-            # XML 1.0 has no place for most control characters.
-            text = re.sub(
-                r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", finding["sentence"]
-            )
-            ET.SubElement(case, kind, message=text, type=finding["verdict"])
+            told = ET.SubElement(case, kind, message=xml_text(finding["sentence"]), type=finding["verdict"])
+            more = [
+                f"asked: {finding['who']}" if finding.get("who") else "",
+                f"not before {finding['earliest']}" if finding.get("earliest") else "",
+                page or "",
+            ]
+            told.text = xml_text("\n".join(line for line in more if line))
     replace(folder / f"{name}.xml", ET.tostring(suite, encoding="unicode", xml_declaration=True))
+
+
+def xml_text(text: str) -> str:
+    """The text without what XML 1.0 has no place for, most control characters among it."""
+    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
 
 
 def replace(path: Path, text: str) -> None:

@@ -34,6 +34,10 @@ def promotion(status="pending", verdict=None, findings=(), reason=""):
     }
 
 
+def explanation(answer="1 of 2 conditions is not met."):
+    return {"answer": answer, "links": {"page": "https://lockkeeper.example/admin/7/", "promotion": "…"}}
+
+
 def build(collected=True, release=True, status="SUCCEEDED", problem="", reports=()):
     return {
         "id": 3,
@@ -343,15 +347,87 @@ class TestReports:
         server.on("GET", PROMOTION, reply(promotion(verdict="blocked", findings=self.FINDINGS)))
         assert run("explain", "--promotion", "7", "--reports", str(tmp_path / "new")).code == 10
         files = sorted(path.name for path in (tmp_path / "new").iterdir())
-        assert files == ["promotion-staging.json", "promotion-staging.md", "promotion-staging.xml"]
+        assert files == [f"promotion-staging.{each}" for each in ("json", "md", "title", "xml")]
         assert json.loads((tmp_path / "new" / files[0]).read_text())["verdict"] == "blocked"
         assert (
             r"| blocked | max_failures | 2 tests failed \| test_a"
             in (tmp_path / "new" / files[1]).read_text()
         )
-        suite = ET.parse(tmp_path / "new" / files[2]).getroot()  # noqa: S314  # we wrote it
+        suite = ET.parse(tmp_path / "new" / files[3]).getroot()  # noqa: S314  # we wrote it
         assert [[child.tag for child in case] for case in suite] == [[], ["failure"], ["skipped"]]
         assert suite[1][0].get("message") == "2 tests failed | test_a\ufffd"
+
+    def test_they_say_what_it_comes_to_and_link_to_the_page(self, server, run, tmp_path):
+        waiting = finding("waiting_time", "windows", "It is Sunday.")
+        waiting["earliest"] = "2026-03-02T08:00:00+00:00"
+        told = promotion(verdict="blocked", findings=[*self.FINDINGS, waiting])
+        told["links"] = {"page": "https://lockkeeper.example/admin/7/"}
+        server.on("GET", PROMOTION, reply(told))
+        server.on("GET", f"{PROMOTION}explanation/", reply(explanation("3 of 4 conditions are not met.")))
+        result = run("explain", "--promotion", "7", "--reports", str(tmp_path))
+        assert result.code == 10
+        shown = result.err.splitlines()
+        assert shown[-2].endswith(" 3 of 4 conditions are not met.")
+        assert shown[-1].endswith(" the whole answer: https://lockkeeper.example/admin/7/")
+        assert "It is Sunday. (not before 2026-03-02T08:00:00+00:00)" in result.err
+        page = (tmp_path / "promotion-staging.md").read_text()
+        assert "\n3 of 4 conditions are not met.\n" in page
+        assert "\n[Promotion 7 in Lockkeeper](https://lockkeeper.example/admin/7/)\n" in page
+        assert "| waiting_time | windows | It is Sunday. |  | 2026-03-02T08:00:00+00:00 |" in page
+        suite = ET.parse(tmp_path / "promotion-staging.xml").getroot()  # noqa: S314  # we wrote it
+        assert suite[1][0].text == "asked: the author\nhttps://lockkeeper.example/admin/7/"
+        stored = json.loads((tmp_path / "promotion-staging.json").read_text())
+        assert stored["explanation"]["answer"] == "3 of 4 conditions are not met."
+
+    def test_without_an_explanation_the_code_is_the_same(self, server, run):
+        server.on("GET", PROMOTION, reply(promotion(verdict="blocked")))
+        server.on("GET", f"{PROMOTION}explanation/", problem(503, "Away."))
+        result = run("explain", "--promotion", "7")
+        assert result.code == 10
+        assert "no explanation: Away. (HTTP 503) (given up after 10 s)" in result.err
+
+    def test_they_are_there_while_it_still_waits(self, server, run, tmp_path, monkeypatch, client_module):
+        written = []
+        write = client_module.write_reports
+
+        def noted(promotion, *rest):
+            written.append(promotion["status"])
+            write(promotion, *rest)
+
+        monkeypatch.setattr(client_module, "write_reports", noted)
+        server.on(
+            "GET",
+            PROMOTION,
+            reply(promotion(verdict="waiting_evidence"), ETag='"1"'),
+            reply(promotion("deploying", "pass"), ETag='"2"'),
+            reply(promotion("succeeded", "pass"), ETag='"3"'),
+        )
+        assert run("wait", "--promotion", "7", "--reports", str(tmp_path)).code == 0
+        assert written == ["pending", "deploying", "succeeded", "succeeded"]
+
+    @pytest.mark.parametrize(
+        ("told", "title"),
+        [
+            (
+                promotion(verdict="blocked", findings=FINDINGS),
+                "blocked: max_failures: 2 tests failed | test_a\ufffd",
+            ),
+            (
+                promotion(verdict="waiting_human", findings=[FINDINGS[0], FINDINGS[2]]),
+                "waiting for a person: approved_by_other: Nobody has approved: an approver",
+            ),
+            (promotion(verdict="inconclusive"), "inconclusive"),
+            (promotion(), "not judged yet"),
+            (
+                promotion("rejected", "blocked", reason="Rejected by ben:\nno."),
+                "rejected: Rejected by ben: no.",
+            ),
+            (promotion("failed", "pass", reason="x" * 500), "failed: " + "x" * 111 + "…"),
+            (promotion("succeeded", "pass"), "succeeded"),
+        ],
+    )
+    def test_the_title_says_the_worst_in_one_line(self, client_module, told, title):
+        assert client_module.entitle(told) == title
 
     def test_a_folder_that_cannot_be_written_is_named(self, server, run, tmp_path):
         (tmp_path / "file").touch()
