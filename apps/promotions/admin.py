@@ -20,7 +20,12 @@ from apps.gates.admin import as_shown, for_people
 from apps.promotions import describe
 from apps.promotions.explanation import explain_promotion
 from apps.promotions.models import Approval, Promotion
-from apps.promotions.services import approve_promotion, cancel_promotion, reject_promotion
+from apps.promotions.services import (
+    approve_promotion,
+    cancel_promotion,
+    reject_promotion,
+    withdraw_approval,
+)
 
 Act = Callable[[Promotion, User, str], None]
 
@@ -33,13 +38,17 @@ def _reject(promotion: Promotion, user: User, comment: str) -> None:
     reject_promotion(promotion=promotion, user=user, comment=comment)
 
 
+def _withdraw(promotion: Promotion, user: User, comment: str) -> None:
+    withdraw_approval(promotion=promotion, user=user, comment=comment)
+
+
 def _cancel(promotion: Promotion, user: User, comment: str) -> None:
     cancel_promotion(promotion=promotion, user=user, reason=comment)
 
 
 class ApprovalInline(ReadOnlyInline):
     model = Approval
-    fields = ("user", "verdict", "comment", "created_at")
+    fields = ("user", "verdict", "comment", "created_at", "withdrawn_at")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Approval]:
         return super().get_queryset(request).select_related("user")
@@ -79,7 +88,7 @@ class PromotionAdmin(ReadOnlyAdmin):
     inlines = (ApprovalInline,)
     change_form_before_template = "promotions/promotion_before.html"
     actions = ("approve_selected", "reject_selected", "cancel_selected")
-    actions_detail = ("approve", "reject", "cancel")
+    actions_detail = ("approve", "reject", "withdraw", "cancel")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Promotion]:
         return super().get_queryset(request).defer("release__manifest", "decision__facts")
@@ -117,6 +126,13 @@ class PromotionAdmin(ReadOnlyAdmin):
         roles = Membership.objects.filter(user=request.user.pk, role=Membership.Role.APPROVER)
         waiting = self.waiting(request).exclude(requested_by=request.user.pk)
         return waiting.filter(pk=object_id, environment__service__in=roles.values("service")).exists()
+
+    def has_withdraw_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        """Whoever approved what is shown and has not taken it back."""
+        if object_id is None:
+            return False
+        given = Approval.objects.filter(user=request.user.pk, verdict="approved", withdrawn_at=None)
+        return given.filter(promotion__in=self.get_queryset(request).filter(pk=object_id)).exists()
 
     def has_cancel_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         """Whoever asked for it, and those who move releases, while it waits; all staff for a list."""
@@ -167,6 +183,20 @@ class PromotionAdmin(ReadOnlyAdmin):
     )
     def reject(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
         return self.act_on_one(request, form, object_id, _reject, "Rejected")
+
+    @action(
+        description="Withdraw approval",
+        permissions=["withdraw"],
+        icon="undo",
+        dialog=dialog(
+            "Withdraw your approval?",
+            "It no longer counts. A deployment that has begun goes on.",
+            "Withdraw it",
+            CommentForm,
+        ),
+    )
+    def withdraw(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
+        return self.act_on_one(request, form, object_id, _withdraw, "Withdrawn")
 
     @action(
         description="Cancel",
@@ -239,7 +269,15 @@ def why(promotion: Promotion) -> str:
 @admin.register(Approval)
 class ApprovalAdmin(ReadOnlyAdmin):
     service_path = "promotion__environment__service"
-    list_display = ("promotion", "show_service", "user", "show_verdict", "comment", "created_at")
+    list_display = (
+        "promotion",
+        "show_service",
+        "user",
+        "show_verdict",
+        "comment",
+        "created_at",
+        "withdrawn_at",
+    )
     list_filter = (only("promotion__environment__service"), "verdict")
     list_select_related = ("promotion__environment__service", "promotion__release", "user")
     ordering = ("-id",)

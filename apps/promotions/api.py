@@ -47,8 +47,9 @@ class ApprovalSerializer(Representation):
     verdict = serializers.ChoiceField(Approval.Verdict.choices)
     comment = serializers.CharField()
     created_at = serializers.DateTimeField()
+    withdrawn_at = serializers.DateTimeField(allow_null=True, help_text="Since then it counts no longer.")
 
-    columns = ("user__username", "verdict", "comment", "created_at")
+    columns = ("user__username", "verdict", "comment", "created_at", "withdrawn_at")
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -56,6 +57,7 @@ class ApprovalSerializer(Representation):
             "verdict": row["verdict"],
             "comment": row["comment"],
             "created_at": row["created_at"],
+            "withdrawn_at": row["withdrawn_at"],
         }
 
 
@@ -230,6 +232,7 @@ class PromotionViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, v
         "create": [Scope.CI],
         "approve": [Scope.APPROVE],
         "reject": [Scope.APPROVE],
+        "withdraw": [Scope.APPROVE],
         # Cancelling what somebody else asked for needs OPERATE; see cancel().
         "cancel": [Scope.CI, Scope.OPERATE],
     }
@@ -311,6 +314,12 @@ class PromotionViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, v
     def reject(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Refuse it, as an approver. That is its end."""
         return self.respond(services.reject_promotion)
+
+    @extend_schema(request=CommentSerializer, responses=PromotionDetailSerializer)
+    @action(detail=True, methods=["post"])
+    def withdraw(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Take one's own approval back. What runs because of it stays, and is shown if it would not pass."""
+        return self.respond(services.withdraw_approval)
 
     @extend_schema(request=CommentSerializer, responses=PromotionDetailSerializer)
     @action(detail=True, methods=["post"])

@@ -158,5 +158,7 @@ def _approvals(promotion: Promotion, approvers: tuple[PersonFact, ...]) -> tuple
             at=approval.created_at,
             counts=approval.user_id in able,
         )
-        for approval in Approval.objects.filter(promotion=promotion).select_related("user").order_by("id")
+        for approval in Approval.objects.filter(promotion=promotion, withdrawn_at=None)
+        .select_related("user")
+        .order_by("id")
     )

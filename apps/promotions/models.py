@@ -106,7 +106,7 @@ class Promotion(Leasable):
 
 
 class Approval(models.Model):
-    """A person's word on a promotion; it can be given once."""
+    """A person's word on a promotion; it can be given once, unless it was withdrawn."""
 
     class Verdict(models.TextChoices):
         APPROVED = "approved"
@@ -117,11 +117,16 @@ class Approval(models.Model):
     verdict = models.CharField(max_length=8, choices=Verdict)
     comment = models.TextField(blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    withdrawn_at = models.DateTimeField(null=True, blank=True, help_text="Since then it counts no longer.")
 
     class Meta:
         ordering = ["promotion", "created_at"]
         constraints = [
-            models.UniqueConstraint(fields=["promotion", "user"], name="approval_once_per_user"),
+            models.UniqueConstraint(
+                fields=["promotion", "user"],
+                condition=Q(withdrawn_at=None),
+                name="approval_once_per_user_unless_withdrawn",
+            ),
             models.CheckConstraint(
                 condition=Q(verdict__in=["approved", "rejected"]), name="approval_verdict_known"
             ),

@@ -23,7 +23,7 @@ from apps.leases import wake
 from apps.ledger.hashing import digest_of, plain
 from apps.ledger.services import record
 from apps.promotions.facts import gather
-from apps.promotions.models import Approval, Promotion
+from apps.promotions.models import Approval, Promotion, Standing
 from apps.releases.models import Release
 
 Status = Promotion.Status
@@ -167,6 +167,33 @@ def reject_promotion(*, promotion: Promotion, user: User, comment: str) -> Appro
     return _say(promotion, user, Approval.Verdict.REJECTED, comment)
 
 
+def withdraw_approval(*, promotion: Promotion, user: User, comment: str = "") -> Approval:
+    """Take one's approval back, and be able to give it anew; what still waits is judged at once.
+
+    A deployment that has begun goes on. What runs already is judged again, and shown if it would no longer
+    pass. Raises DomainError where there is no approval of this user's.
+    """
+    if not roles_of(user=user, service=promotion.environment.service):
+        raise NotFound(f"There is no promotion {promotion.pk} that {user.username} can see.")
+    with transaction.atomic():
+        current = _lock(promotion)
+        given = Approval.objects.filter(
+            promotion=current, user=user, verdict=Approval.Verdict.APPROVED, withdrawn_at=None
+        ).first()
+        if given is None:
+            raise DomainError(f"{user.username} has not approved promotion {promotion.pk}.")
+        given.withdrawn_at = timezone.now()
+        given.save(update_fields=["withdrawn_at"])
+        before = current.decision
+        decision = _judge(current) if current.status == Status.PENDING else before
+        _record(current, "promotion.approval_withdrawn", actor=user, data={"comment": comment})
+        if decision is not None and decision != before:
+            _record_decision(current, decision)
+        transaction.on_commit(lambda: wake(Standing.objects.filter(environment=current.environment_id)))
+    promotion.status, promotion.decision = current.status, decision
+    return given
+
+
 def cancel_promotion(*, promotion: Promotion, user: User, reason: str = "") -> None:
     """Take a pending promotion back, as its requester, a developer or an operator."""
     service = promotion.environment.service
@@ -241,7 +268,7 @@ def _say(promotion: Promotion, user: User, verdict: Approval.Verdict, comment: s
         current = _lock(promotion)
         if current.status != Status.PENDING:
             raise _no_longer_pending(current)
-        if said := Approval.objects.filter(promotion=current, user=user).first():
+        if said := Approval.objects.filter(promotion=current, user=user, withdrawn_at=None).first():
             raise DomainError(f"{user.username} has {said.verdict} promotion {promotion.pk} already.")
         approval = Approval.objects.create(promotion=current, user=user, verdict=verdict, comment=comment)
         before = current.decision

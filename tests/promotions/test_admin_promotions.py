@@ -72,6 +72,13 @@ class PromotionAdminTests(TestCase):
         self.promotion.refresh_from_db()
         assert self.promotion.status == Promotion.Status.REJECTED
 
+    def test_an_approver_withdraws(self) -> None:
+        assert self.press(self.approver, "withdraw").status_code == 403
+        self.press(self.approver, "approve")
+        self.assertContains(self.press(self.approver, "withdraw", "Wait."), "Withdrawn: ")
+        assert Approval.objects.get().withdrawn_at is not None
+        assert self.press(self.requester, "withdraw").status_code == 403
+
     def test_the_requester_cancels(self) -> None:
         self.assertContains(self.press(self.requester, "cancel"), "Cancelled: ")
         self.promotion.refresh_from_db()

@@ -111,6 +111,18 @@ class AnswerTests(PromotionApiCase):
         assert (approval["user"], approval["verdict"], approval["comment"]) == ("boss", "approved", "Go.")
         assert Entry.objects.filter(action="promotion.approved", actor=self.approver).exists()
 
+    def test_an_approver_withdraws(self) -> None:
+        path = f"{LIST}{self.waiting().pk}/"
+        client = ApiClient(self.approver)
+        client.post(f"{path}approve/")
+        response = client.post(f"{path}withdraw/", {"comment": "Wait."})
+        assert response.status_code == 200, response.content
+        assert response.json()["verdict"] == "waiting_human"
+        assert response.json()["approvals"][0]["withdrawn_at"]
+        self.assert_problem(client.post(f"{path}withdraw/"), 409, "has not approved")
+        self.assert_problem(ApiClient(self.approver, "read", "ci").post(f"{path}withdraw/"), 403, "approve")
+        self.assert_problem(ApiClient(self.stranger).post(f"{path}withdraw/"), 404)
+
     def test_an_approver_rejects_without_a_comment(self) -> None:
         promotion = self.waiting()
         response = ApiClient(self.approver).post(f"{LIST}{promotion.pk}/reject/")

@@ -20,6 +20,7 @@ from apps.promotions.services import (
     reject_promotion,
     request_promotion,
     start_promotion,
+    withdraw_approval,
 )
 from tests.factories import make_deployment, make_occupancy, make_release, make_report, make_user
 from tests.promotions.cast import Cast
@@ -203,6 +204,42 @@ class ApproveTests(PromotionTests):
         )
         with pytest.raises(Forbidden, match="dan, who asked for it"):
             approve_promotion(promotion=promotion, user=self.cast.dan)
+
+    def test_what_was_withdrawn_counts_no_longer_and_can_be_given_anew(self):
+        approve_promotion(promotion=self.promotion, user=self.cast.ben)
+        given = withdraw_approval(promotion=self.promotion, user=self.cast.ben, comment="I misread it.")
+        assert given.withdrawn_at is not None
+        assert self.promotion.decision.verdict == Verdict.WAITING_HUMAN
+        assert "ben" in self.promotion.decision.findings[0]["who"]
+        entry = Entry.objects.get(action="promotion.approval_withdrawn")
+        assert (entry.actor, entry.data) == (self.cast.ben, {"comment": "I misread it."})
+        assert not start_promotion(promotion=self.promotion)
+        approve_promotion(promotion=self.promotion, user=self.cast.ben)
+        assert self.promotion.decision.verdict == Verdict.PASS
+        assert Approval.objects.count() == 2
+
+    def test_only_ones_own_approval_can_be_withdrawn(self):
+        approve_promotion(promotion=self.promotion, user=self.cast.ben)
+        with pytest.raises(DomainError, match="cem has not approved"):
+            withdraw_approval(promotion=self.promotion, user=self.cast.cem)
+        with pytest.raises(NotFound):
+            withdraw_approval(promotion=self.promotion, user=self.cast.eve)
+        withdraw_approval(promotion=self.promotion, user=self.cast.ben)
+        with pytest.raises(DomainError, match="ben has not approved"):
+            withdraw_approval(promotion=self.promotion, user=self.cast.ben)
+
+    def test_a_rejection_stays(self):
+        reject_promotion(promotion=self.promotion, user=self.cast.ben, comment="")
+        with pytest.raises(DomainError, match="ben has not approved"):
+            withdraw_approval(promotion=self.promotion, user=self.cast.ben)
+
+    def test_what_is_under_way_goes_on_without_a_new_decision(self):
+        approve_promotion(promotion=self.promotion, user=self.cast.ben)
+        start_promotion(promotion=self.promotion)
+        decision = self.promotion.decision
+        withdraw_approval(promotion=self.promotion, user=self.cast.ben)
+        self.promotion.refresh_from_db()
+        assert (self.promotion.status, self.promotion.decision) == (Status.DEPLOYING, decision)
 
     def test_a_word_is_given_once(self):
         approve_promotion(promotion=self.promotion, user=self.cast.ben)

@@ -11,7 +11,7 @@ from apps.catalog.services import revoke_role
 from apps.ledger.models import Entry
 from apps.promotions.models import Promotion, Standing
 from apps.promotions.reconcile import Reconciler
-from apps.promotions.services import approve_promotion
+from apps.promotions.services import approve_promotion, withdraw_approval
 from apps.promotions.standing import judge_running, look_for_standings, wake_standings_on
 from tests.clients import ApiClient, signed_in
 from tests.factories import make_deployment, make_occupancy, make_report, make_standing, make_user
@@ -70,6 +70,14 @@ class StandingTests(TestCase):
         standing = self.judged()
         assert standing.verdict == "waiting_human"
         assert "the word of ben counts no longer" in standing.unmet[0]["sentence"]
+
+    def test_an_approval_that_was_withdrawn_wakes_and_turns_it(self):
+        self.judged()
+        with self.captureOnCommitCallbacks(execute=True):
+            withdraw_approval(promotion=self.promotion, user=self.cast.ben)
+        assert not Standing.objects.filter(lease_until__isnull=False).exists()
+        standing = self.judged()
+        assert (standing.verdict, standing.still_passes) == ("waiting_human", False)
 
     def test_evidence_that_only_grew_old_does_not(self):
         limit = (timezone.now() - self.release.build.finished_at) // timedelta(hours=1) + 1
