@@ -328,6 +328,8 @@ def describe(promotion: dict[str, Any]) -> list[str]:
     """Say where a promotion stands, a line for each thing."""
     verdict = f", the gate says {promotion['verdict']}" if promotion["verdict"] else ""
     lines = [f"{promotion['environment']}: {promotion['status']}{verdict}"]
+    if promotion.get("waits_for"):
+        lines.append(f"  {one_line(promotion['waits_for'])}")
     for finding in promotion["findings"]:
         who = f" (asked: {finding['who']})" if finding.get("who") else ""
         when = f" (not before {finding['earliest']})" if finding.get("earliest") else ""

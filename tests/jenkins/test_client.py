@@ -163,6 +163,11 @@ class TestPromote:
             "staging: succeeded, the gate says pass",
         ]
 
+    def test_it_says_what_holds_up_a_release_that_has_passed(self, server, run):
+        held = {**promotion("deploying", "pass"), "waits_for": "The deployment waits: Rate exceeded"}
+        server.on("GET", PROMOTION, reply(held), reply(promotion("succeeded", "pass")))
+        assert "  The deployment waits: Rate exceeded" in run("wait", "--promotion", "7").err
+
     def test_it_asks_with_the_etag_and_shows_nothing_twice(self, server, run):
         same = reply(promotion("deploying", "pass", [finding()]), ETag='"1"')
         server.on("GET", PROMOTION, same, same, same, reply(promotion("succeeded", "pass"), ETag='"2"'))
