@@ -171,10 +171,9 @@ def withdraw_approval(*, promotion: Promotion, user: User, comment: str = "") ->
     """Take one's approval back, and be able to give it anew; what still waits is judged at once.
 
     A deployment that has begun goes on. What runs already is judged again, and shown if it would no longer
-    pass. Raises DomainError where there is no approval of this user's.
+    pass. For approvers, since nobody else's word counts; raises DomainError where they gave none.
     """
-    if not roles_of(user=user, service=promotion.environment.service):
-        raise NotFound(f"There is no promotion {promotion.pk} that {user.username} can see.")
+    _require_approver(promotion, user)
     with transaction.atomic():
         current = _lock(promotion)
         given = Approval.objects.filter(
@@ -255,12 +254,7 @@ def _wake_after(environment_id: int, release_id: int) -> None:
 
 
 def _say(promotion: Promotion, user: User, verdict: Approval.Verdict, comment: str) -> Approval:
-    service = promotion.environment.service
-    held = roles_of(user=user, service=service)
-    if not held and not sees_as_superuser(user=user, service=service):
-        raise NotFound(f"There is no promotion {promotion.pk} that {user.username} can see.")
-    if Role.APPROVER not in held:
-        raise Forbidden(f"{user.username} must be approver of {service.slug} for this.")
+    _require_approver(promotion, user)
     if promotion.requested_by_id == user.pk:
         own = "be approved by" if verdict == Approval.Verdict.APPROVED else "be rejected by"
         raise Forbidden(f"Promotion {promotion.pk} cannot {own} {user.username}, who asked for it.")
@@ -282,6 +276,16 @@ def _say(promotion: Promotion, user: User, verdict: Approval.Verdict, comment: s
         transaction.on_commit(lambda: wake(Promotion.objects.filter(pk=current.pk)))
     promotion.status, promotion.reason, promotion.decision = current.status, current.reason, decision
     return approval
+
+
+def _require_approver(promotion: Promotion, user: User) -> None:
+    """Raise Forbidden unless the user holds the approver role; NotFound to a stranger."""
+    service = promotion.environment.service
+    held = roles_of(user=user, service=service)
+    if not held and not sees_as_superuser(user=user, service=service):
+        raise NotFound(f"There is no promotion {promotion.pk} that {user.username} can see.")
+    if Role.APPROVER not in held:
+        raise Forbidden(f"{user.username} must be approver of {service.slug} for this.")
 
 
 def _judge(promotion: Promotion) -> Decision:

@@ -222,8 +222,9 @@ class ApproveTests(PromotionTests):
         approve_promotion(promotion=self.promotion, user=self.cast.ben)
         with pytest.raises(DomainError, match="cem has not approved"):
             withdraw_approval(promotion=self.promotion, user=self.cast.cem)
-        with pytest.raises(NotFound):
-            withdraw_approval(promotion=self.promotion, user=self.cast.eve)
+        for user, error in ((self.cast.ann, Forbidden), (self.cast.eve, NotFound)):
+            with pytest.raises(error):
+                withdraw_approval(promotion=self.promotion, user=user)
         withdraw_approval(promotion=self.promotion, user=self.cast.ben)
         with pytest.raises(DomainError, match="ben has not approved"):
             withdraw_approval(promotion=self.promotion, user=self.cast.ben)
