@@ -25,6 +25,7 @@ from tests.factories import (
     make_report,
     make_result,
     make_service,
+    make_standing,
     make_target,
     make_token,
     make_user,
@@ -68,6 +69,7 @@ class World:
         event = self.keep(target.events.get(name="AfterInstall"))
         self.keep(make_record(event))
         self.keep(make_occupancy(running))
+        self.keep(make_standing(environment, release, f"{mark} is not right any more."))
         fields = {"chain": mark, "action": "service.registered", "subject": f"service:{mark}"}
         self.keep(record(**fields, actor=asker, data={"name": mark}))
         now = timezone.now()
