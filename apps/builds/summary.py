@@ -9,6 +9,7 @@ from typing import IO, Any
 from apps.builds import parsers
 from apps.builds.parsers.case import Outcome
 from apps.builds.parsers.errors import ReportRefused
+from apps.builds.parsers.file_coverage import add_up
 
 SIZE_LIMIT = 64 << 20  # bytes of a file; such a one is read in about two seconds
 
@@ -84,19 +85,14 @@ def _add_cases(summary: Summary, found: parsers.Format, stream: IO[bytes]) -> No
 
 
 def _add_coverage(summary: Summary, found: parsers.Format, stream: IO[bytes]) -> None:
-    lines_covered = lines_total = 0
-    branches_covered: int | None = None
-    branches_total: int | None = None
-    for file in found.coverage(stream):
-        lines_covered += file.lines_covered
-        lines_total += file.lines_total
-        if file.branches_total is not None:
-            branches_covered = (branches_covered or 0) + (file.branches_covered or 0)
-            branches_total = (branches_total or 0) + file.branches_total
-    summary.coverage = {"lines_covered": lines_covered, "lines_total": lines_total}
-    if branches_covered is not None and branches_total is not None:
-        summary.coverage |= {"branches_covered": branches_covered, "branches_total": branches_total}
-    if not lines_total:
+    summed = add_up(found.coverage(stream))
+    summary.coverage = {"lines_covered": summed.lines_covered, "lines_total": summed.lines_total}
+    if summed.branches_covered is not None and summed.branches_total is not None:
+        summary.coverage |= {
+            "branches_covered": summed.branches_covered,
+            "branches_total": summed.branches_total,
+        }
+    if not summed.lines_total:
         summary.warnings.append("it tells of no line")
 
 

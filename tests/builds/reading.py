@@ -5,11 +5,17 @@ from collections.abc import Iterable
 from types import ModuleType
 
 from apps.builds.parsers.case import Case
+from apps.builds.parsers.file_coverage import FileCoverage
 
 
 def read(module: ModuleType, text: str | bytes) -> list[Case]:
     """The cases that a reader finds in a text."""
     return list(module.cases(io.BytesIO(text.encode() if isinstance(text, str) else text)))
+
+
+def covered(module: ModuleType, text: str | bytes) -> list[FileCoverage]:
+    """The files that a reader of coverage finds in a text."""
+    return list(module.coverage(io.BytesIO(text.encode() if isinstance(text, str) else text)))
 
 
 class Endless(io.RawIOBase):

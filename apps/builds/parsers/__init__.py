@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
-from typing import IO, Any
+from typing import IO
 
 from apps.builds.parsers import xml
 from apps.builds.parsers.case import Case
 from apps.builds.parsers.errors import ReportRefused
+from apps.builds.parsers.file_coverage import FileCoverage
 
 HEAD = 1 << 16  # bytes that tell JSON formats apart
 
@@ -34,15 +35,11 @@ class Format:
         found: Iterator[Case] = self._module().cases(stream)
         return found
 
-    def coverage(self, stream: IO[bytes]) -> Iterator[Any]:
+    def coverage(self, stream: IO[bytes]) -> Iterator[FileCoverage]:
         """A FileCoverage for each file of a coverage report; ReportRefused where it cannot be read on."""
         if not self.is_coverage:
             raise ReportRefused(f"it is a test report ({self.title}), not a coverage report")
-        try:
-            module = self._module()
-        except ModuleNotFoundError:
-            raise ReportRefused(f"{self.title} is recognised, and not read yet") from None
-        found: Iterator[Any] = module.coverage(stream)
+        found: Iterator[FileCoverage] = self._module().coverage(stream)
         return found
 
     def _module(self) -> ModuleType:
@@ -100,7 +97,7 @@ def cases(stream: IO[bytes], declared: str = "") -> Iterator[Case]:
     yield from recognise(stream, declared).cases(stream)
 
 
-def coverage(stream: IO[bytes], declared: str = "") -> Iterator[Any]:
+def coverage(stream: IO[bytes], declared: str = "") -> Iterator[FileCoverage]:
     """A FileCoverage for each file of a coverage report in whatever format; ReportRefused as in ``cases``."""
     yield from recognise(stream, declared).coverage(stream)
 
