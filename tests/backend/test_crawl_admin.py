@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import pytest
 from django.contrib import admin
 from django.db import transaction
 from django.db.models import ForeignKey, ManyToManyField, Model
@@ -58,6 +59,8 @@ class Visitor(NamedTuple):
     roles: set[str]
 
 
+# It starts no process, but takes as long as all other tests without one.
+@pytest.mark.integration
 class AdminCrawlTests(TestCase):
     @classmethod
     def setUpTestData(cls) -> None:
