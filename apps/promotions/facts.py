@@ -1,7 +1,7 @@
 """Gather what a gate needs to know, in a fixed number of queries."""
 
 from apps.builds.models import Build, Report, TestResult
-from apps.catalog.models import Environment, Membership, Upstream
+from apps.catalog.models import ApproverGroup, Environment, Membership, Upstream
 from apps.deployments.models import Occupancy
 from apps.gates.facts import (
     ApprovalFact,
@@ -24,7 +24,7 @@ def gather(*, release: Release, environment: Environment, promotion: Promotion |
     """Everything the rules may ask about a release at the gate of an environment, as it stands now.
 
     The queries: release with build, environment, reports, failures, upstreams, occupancies there,
-    promotions there, approvers; with a promotion also its requester and its approvals.
+    promotions there, approvers and their groups; with a promotion also its requester and its approvals.
     """
     release = Release.objects.select_related("build", "service").defer("manifest").get(pk=release.pk)
     environment = Environment.objects.get(pk=environment.pk)
@@ -134,8 +134,12 @@ def _approvers(service_id: int) -> tuple[PersonFact, ...]:
     members = Membership.objects.filter(
         service=service_id, role=Membership.Role.APPROVER, user__is_active=True
     )
+    groups: dict[int, list[str]] = {}
+    named = ApproverGroup.objects.filter(service=service_id, members__isnull=False)
+    for name, user in named.order_by("name").values_list("name", "members"):
+        groups.setdefault(user, []).append(name)
     return tuple(
-        PersonFact(id=pk, username=username)
+        PersonFact(id=pk, username=username, groups=tuple(groups.get(pk, ())))
         for pk, username in members.order_by("user__username").values_list("user", "user__username")
     )
 
@@ -150,10 +154,12 @@ def _promotion(promotion: Promotion) -> PromotionFact:
 
 
 def _approvals(promotion: Promotion, approvers: tuple[PersonFact, ...]) -> tuple[ApprovalFact, ...]:
-    able = {person.id for person in approvers}
+    able = {person.id: person for person in approvers}
     return tuple(
         ApprovalFact(
-            user=PersonFact(id=approval.user_id, username=approval.user.username),
+            # Who is no approver any more is in no group either.
+            user=able.get(approval.user_id)
+            or PersonFact(id=approval.user_id, username=approval.user.username),
             approved=approval.verdict == Approval.Verdict.APPROVED,
             at=approval.created_at,
             counts=approval.user_id in able,

@@ -50,7 +50,7 @@ def test_a_rule_of_a_later_version_is_inconclusive():
 
 
 def test_a_parameter_of_a_later_version_is_inconclusive():
-    rules = [{"rule": "approved", "parameters": {"groups": ["leads"]}}]
+    rules = [{"rule": "approved", "parameters": {"phase_of_moon": "full"}}]
     verdict, _ = judge(rules=rules, facts=GOOD, at=NOON)
     assert verdict == Verdict.INCONCLUSIVE
 

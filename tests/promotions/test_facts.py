@@ -2,6 +2,7 @@ import json
 
 from django.test import TestCase
 
+from apps.catalog.groups import add_to_group, register_group, remove_from_group
 from apps.gates.facts import Facts
 from apps.promotions.facts import FAILURES_TOLD, gather
 from apps.promotions.services import approve_promotion
@@ -71,6 +72,17 @@ class GatherTests(TestCase):
         assert [person.username for person in facts.approvers] == ["ben", "dan"]
         assert facts.promotion.requested_by.username == "ann"
 
+    def test_it_tells_which_groups_people_are_in_now(self):
+        for name in ("security", "dba"):
+            group = register_group(service=self.cast.service, name=name)
+            add_to_group(group=group, user=self.cast.ben)
+        approve_promotion(promotion=self.promotion, user=self.cast.ben)
+        facts = self.gather()
+        assert facts.approvals[0].user.groups == ("dba", "security")
+        assert [person.groups for person in facts.approvers] == [("dba", "security"), (), ()]
+        remove_from_group(group=group, user=self.cast.ben)
+        assert self.gather().approvals[0].user.groups == ("security",)
+
     def test_what_it_gathers_survives_json(self):
         make_report(self.build)
         make_occupancy(make_deployment(self.cast.staging, self.release))
@@ -79,9 +91,9 @@ class GatherTests(TestCase):
         assert Facts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
 
     def test_the_number_of_queries_does_not_grow(self):
-        # 1: release, build and service  2: environment  3: approvers  4: reports  5: failures
-        # 6: upstreams  7: occupancies  8: promotions there  9: promotion and requester  10: approvals
-        with self.assertNumQueries(10):
+        # 1: release, build and service  2: environment  3: groups  4: approvers  5: reports  6: failures
+        # 7: upstreams  8: occupancies  9: promotions there  10: promotion and requester  11: approvals
+        with self.assertNumQueries(11):
             self.gather()
         for number in range(30):
             report = make_report(self.build, name=f"group-{number}", failed=2)
@@ -92,8 +104,11 @@ class GatherTests(TestCase):
             self.cast.production.upstreams.add(source)
             make_occupancy(make_deployment(source, self.release))
             approver = make_member(self.cast.service, "approver")
+            add_to_group(
+                group=register_group(service=self.cast.service, name=f"group-{number}"), user=approver
+            )
             approve_promotion(promotion=self.promotion, user=approver)
-        with self.assertNumQueries(10):
+        with self.assertNumQueries(11):
             facts = self.gather()
         assert len(facts.reports) == 30
         assert len(facts.failures) == FAILURES_TOLD
