@@ -120,11 +120,13 @@ class PromotionAdmin(ReadOnlyAdmin):
     # Who sees which button; whether it may be used is for the services to say.
 
     def has_respond_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        """Approvers of what is shown, if it waits and somebody else asked for it; all staff for a list."""
+        """Approvers of what is shown who have not answered, if somebody else asked; all staff for a list."""
         if object_id is None:
             return self.has_module_permission(request)
         roles = Membership.objects.filter(user=request.user.pk, role=Membership.Role.APPROVER)
+        answered = Approval.objects.filter(user=request.user.pk, withdrawn_at=None)
         waiting = self.waiting(request).exclude(requested_by=request.user.pk)
+        waiting = waiting.exclude(pk__in=answered.values("promotion"))
         return waiting.filter(pk=object_id, environment__service__in=roles.values("service")).exists()
 
     def has_withdraw_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
