@@ -49,7 +49,10 @@ def laboratory(tmp_path_factory, wheelhouse):
 def test_killed_before_and_after_each_step(laboratory, event):
     for number in range(len(laboratory.steps[event])):
         for when in ("before", "after"):
-            assert laboratory.kill(event, KILL_AT=f"{number} {when}")
+            if not laboratory.kill(event, KILL_AT=f"{number} {when}"):
+                # The kill before had left a release that has its name, so that there was a step less.
+                laboratory.begin_afresh()
+                assert laboratory.kill(event, KILL_AT=f"{number} {when}")
             laboratory.deploy_again()
 
 
