@@ -163,8 +163,8 @@ def test_a_report_without_files_is_incomplete_and_fails_the_upload(builder, prep
     ("text", "log"),
     [
         ("<testsuite><testcase>", "not well-formed XML"),
-        ('<!DOCTYPE a [<!ENTITY b "c">]><testsuite/>', "declares the entity b"),
-        ("<html/>", "not JUnit XML"),
+        ('<!DOCTYPE a [<!ENTITY b "c">]><testsuite/>', "it declares the entity b"),
+        ("<html/>", "its root <html> belongs to no known format"),
     ],
 )
 def test_a_file_that_cannot_be_read_makes_the_report_incomplete(builder, text, log):
@@ -180,10 +180,41 @@ def test_a_build_that_ends_early_leaves_its_report_incomplete(builder):
     assert report["status"] == "INCOMPLETE"
 
 
-def test_formats_not_read_yet_are_incomplete_and_say_so(builder):
-    build = builder.run(SPEC + "    file-format: NUNITXML\n", {"out/a.xml": "<test-results/>"})
+def test_every_format_is_read_as_the_product_reads_it(builder):
+    case = '<test-case name="A.T" result="{}"/>'
+    nunit = f'<test-results><test-suite name="A.dll"><results>{case}</results></test-suite></test-results>'
+    files = {"out/a.xml": nunit.format("Failure"), "out/b.xml": nunit.format("Ignored")}
+    report = report_of(builder, builder.run(SPEC + "    file-format: NUNITXML\n", files))
+    assert report["status"] == "FAILED"
+    assert report["testSummary"]["statusCounts"]["SKIPPED"] == 1
+    assert {case["prefix"] for case in cases_of(builder, report["arn"])} == {"A"}
+
+
+def test_a_file_in_another_format_than_the_buildspec_says_is_not_read(builder):
+    build = builder.run(SPEC + "    file-format: NUNITXML\n", {"out/a.xml": junit(passed=1)})
     assert report_of(builder, build)["status"] == "INCOMPLETE"
-    assert "does not read NUNITXML yet" in builder.log(build)
+    assert "a.xml: it is declared as NUNITXML, and its content is JUNITXML" in builder.log(build)
+
+
+def test_coverage_is_summed_up(builder):
+    lines = '<line number="1" hits="1" condition-coverage="50% (1/2)"/><line number="2" hits="0"/>'
+    files = {
+        f"out/{name}.xml": f'<coverage><class filename="{name}.py"><lines>{lines}</lines></class></coverage>'
+        for name in ("a", "b")
+    }
+    build = builder.run(SPEC + "    file-format: COBERTURAXML\n", files)
+    report = report_of(builder, build)
+    assert (report["type"], report["status"]) == ("CODE_COVERAGE", "SUCCEEDED")
+    assert "testSummary" not in report
+    assert report["codeCoverageSummary"] == {
+        "linesCovered": 2,
+        "linesMissed": 2,
+        "lineCoveragePercentage": 50.0,
+        "branchesCovered": 2,
+        "branchesMissed": 2,
+        "branchCoveragePercentage": 50.0,
+    }
+    assert "2 of 4 lines covered" in builder.log(build)
 
 
 def test_an_unknown_group_fails_the_build_before_it_runs(builder):

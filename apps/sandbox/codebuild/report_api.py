@@ -79,13 +79,13 @@ class ReportApi:
             raise AwsError("ResourceNotFoundException", f"Report does not exist: {arn}")
         keyword = wanted.get("keyword", "")
         cases = [
-            case
-            for case in report.cases
-            if wanted.get("status") in (None, case.status)
-            and (keyword in case.name or keyword in case.prefix)
+            kept
+            for kept in report.cases
+            if wanted.get("status") in (None, kept.case.outcome)
+            and (keyword in kept.case.name or keyword in kept.case.class_name)
         ]
         found, token = page(cases, params.get("nextToken"), params.get("maxResults"))
-        return {"testCases": [report.describe_case(case) for case in found], "nextToken": token}
+        return {"testCases": [report.describe_case(kept) for kept in found], "nextToken": token}
 
     def _list(self, reports: list[Report], params: dict[str, Any]) -> dict[str, Any]:
         status = (params.get("filter") or {}).get("status")

@@ -1,4 +1,7 @@
-"""Report groups and reports: test cases read from a build's files, and the raw files exported to S3."""
+"""Report groups and reports: what a build's files say, and the raw files exported to S3.
+
+They are read by the product's own readers (apps/builds/parsers), so that the two cannot disagree.
+"""
 
 import io
 import threading
@@ -13,8 +16,11 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from apps.builds.parsers import recognise
+from apps.builds.parsers.case import Case
+from apps.builds.parsers.errors import ReportRefused
+from apps.builds.parsers.file_coverage import FileCoverage
 from apps.sandbox.codebuild.files import open_regular
-from apps.sandbox.codebuild.junit import Case, ReportFileError, parse_junit
 from apps.sandbox.runtime import Runtime
 from apps.specs.buildspec import COVERAGE_FORMATS, ReportSpec
 
@@ -51,6 +57,14 @@ class ReportGroup:
         }
 
 
+@dataclass(frozen=True)
+class KeptCase:
+    """A test case and the file that it came from."""
+
+    case: Case
+    path: str
+
+
 @dataclass
 class Report:
     """One report of one build.
@@ -66,19 +80,31 @@ class Report:
     status: str = "GENERATING"
     counts: Counter[str] = field(default_factory=Counter)
     nanoseconds: int = 0
-    _failed: list[Case] = field(default_factory=list)
-    _others: list[Case] = field(default_factory=list)
+    # Of a coverage report: linesCovered, linesMissed, branchesCovered, branchesMissed.
+    covered: Counter[str] = field(default_factory=Counter)
+    _failed: list[KeptCase] = field(default_factory=list)
+    _others: list[KeptCase] = field(default_factory=list)
 
-    def add(self, case: Case) -> None:
+    def add(self, case: Case, path: str) -> None:
         """Count a case, and keep it if there is room: CodeBuild's docs name only FAILED as preferred."""
-        self.counts[case.status] += 1
-        self.nanoseconds += case.nanoseconds
-        kept = self._failed if case.status == "FAILED" else self._others
+        self.counts[case.outcome] += 1
+        self.nanoseconds += case.duration_ns
+        kept = self._failed if case.outcome == "FAILED" else self._others
         if len(kept) < MAX_CASES:
-            kept.append(case)
+            kept.append(KeptCase(case, path))
+
+    def add_coverage(self, file: FileCoverage) -> None:
+        """Count the lines and branches of a source file."""
+        branches, taken = file.branches_total or 0, file.branches_covered or 0
+        self.covered += Counter(
+            linesCovered=file.lines_covered,
+            linesMissed=file.lines_total - file.lines_covered,
+            branchesCovered=taken,
+            branchesMissed=branches - taken,
+        )
 
     @property
-    def cases(self) -> list[Case]:
+    def cases(self) -> list[KeptCase]:
         return (self._failed + self._others)[:MAX_CASES]
 
     @property
@@ -105,18 +131,33 @@ class Report:
             "exportConfig": self.group.export_config,
             "truncated": total > MAX_CASES,
             "testSummary": summary if self.group.type == "TEST" and self.status != "GENERATING" else None,
+            "codeCoverageSummary": self._coverage_summary(),
         }
 
-    def describe_case(self, case: Case) -> dict[str, Any]:
+    def _coverage_summary(self) -> dict[str, Any] | None:
+        # https://docs.aws.amazon.com/codebuild/latest/APIReference/API_CodeCoverageReportSummary.html
+        if self.group.type == "TEST" or self.status == "GENERATING":
+            return None
+        summary: dict[str, Any] = {}
+        for noun in ("line", "branch"):
+            plural = "lines" if noun == "line" else "branches"
+            covered, missed = self.covered[f"{plural}Covered"], self.covered[f"{plural}Missed"]
+            summary[f"{plural}Covered"], summary[f"{plural}Missed"] = covered, missed
+            total = covered + missed
+            summary[f"{noun}CoveragePercentage"] = round(100 * covered / total, 2) if total else 0.0
+        return summary
+
+    def describe_case(self, kept: KeptCase) -> dict[str, Any]:
         """Return what DescribeTestCases tells of one case."""
+        case = kept.case
         return {
             "reportArn": self.arn,
-            "testRawDataPath": case.path,
-            "prefix": case.prefix,
+            "testRawDataPath": kept.path,
+            "prefix": case.class_name,
             "name": case.name,
-            "status": case.status,
-            "durationInNanoSeconds": case.nanoseconds,
-            "message": case.message or None,
+            "status": str(case.outcome),
+            "durationInNanoSeconds": case.duration_ns,
+            "message": case.text or None,
             "expired": self.expired,
             "testSuiteName": case.suite or None,
         }
@@ -171,34 +212,36 @@ class ReportStore:
 def fill_report(
     report: Report, spec: ReportSpec, files: list[tuple[str, Path]], s3: Any, log: Callable[[str], None]
 ) -> None:
-    """Export a report's raw files and read its test cases; leaves it SUCCEEDED, FAILED or INCOMPLETE.
+    """Export a report's raw files and read them; leaves it SUCCEEDED, FAILED or INCOMPLETE.
 
-    Formats other than JUnit XML are exported and end INCOMPLETE: this sandbox does not read them yet. So
-    does a report with a file that cannot be read; the reason is in the build's log.
+    One with a file that cannot be read, or is in another format than the buildspec says, ends INCOMPLETE; the
+    reason is in the build's log.
     """
     complete = export_raw(report, files, s3, log)
-    if spec.file_format != "JUNITXML":
-        log(f"Report {report.group.name}: the sandbox does not read {spec.file_format} yet")
-        complete = False
-    else:
-        for name, path in files:
-            complete &= _read_junit(report, name, path, log)
+    for name, path in files:
+        complete &= _read(report, spec, name, path, log)
     if not complete:
         report.status = "INCOMPLETE"
     else:
         report.status = "FAILED" if report.counts["FAILED"] or report.counts["ERROR"] else "SUCCEEDED"
-    log(f"Report {report.arn}: {report.status}, {report.counts.total()} test cases")
+    told = f"{report.counts.total()} test cases"
+    if spec.file_format in COVERAGE_FORMATS:
+        lines = report.covered["linesCovered"] + report.covered["linesMissed"]
+        told = f"{report.covered['linesCovered']} of {lines} lines covered"
+    log(f"Report {report.arn}: {report.status}, {told}")
 
 
-def _read_junit(report: Report, name: str, path: Path, log: Callable[[str], None]) -> bool:
-    def add(case: Case) -> None:
-        case.path = name
-        report.add(case)
-
+def _read(report: Report, spec: ReportSpec, name: str, path: Path, log: Callable[[str], None]) -> bool:
     try:
         with open_regular(path) as stream:
-            parse_junit(stream, add)
-    except (ReportFileError, OSError) as error:
+            found = recognise(stream, spec.file_format)
+            if found.is_coverage:
+                for file in found.coverage(stream):
+                    report.add_coverage(file)
+            else:
+                for case in found.cases(stream):
+                    report.add(case, name)
+    except (ReportRefused, OSError) as error:
         log(f"Report {report.group.name}: {name}: {error}")
         return False
     return True
