@@ -6,6 +6,7 @@ from apps.gates.rules import (
     evidence_age,
     evidence_complete,
     max_failures,
+    min_pass_rate,
     required_reports,
     verified_upstream,
 )
@@ -19,6 +20,7 @@ RULES: dict[str, Rule] = {
         evidence_complete,
         evidence_age,
         max_failures,
+        min_pass_rate,
         verified_upstream,
         approved,
     )

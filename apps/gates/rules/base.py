@@ -72,3 +72,30 @@ def not_read_yet(facts: Facts, at: datetime, *, wait_minutes: int) -> Finding | 
         evidence,
         who="whoever runs CodeBuild" if running else "whoever runs manage.py reconcile",
     )
+
+
+def counted_reports(facts: Facts, groups: tuple[str, ...]) -> list[ReportFact]:
+    """The test reports that a rule counts: those of ``groups``, or every one where none is named."""
+    return [
+        report for report in facts.reports if report.type == "TEST" and (not groups or report.name in groups)
+    ]
+
+
+def uncountable(
+    reports: list[ReportFact], groups: tuple[str, ...], *, noun: str, evidence: dict[str, Any], who: str
+) -> Finding | None:
+    """An inconclusive finding where a report is missing or not complete; None where all can be counted."""
+    counted = {report.name for report in reports}
+    missing = [name for name in groups if name not in counted]
+    if missing or not reports:
+        what = f"There is no test report {', '.join(missing)}" if missing else "There is no test report"
+        return Finding(Verdict.INCONCLUSIVE, f"{what}, so {noun} cannot be counted.", evidence, who)
+    if incomplete := [report for report in reports if not report.complete]:
+        return Finding(
+            Verdict.INCONCLUSIVE,
+            f"{noun.capitalize()} cannot be counted: {incomplete[0].name} is not complete "
+            f"({incomplete[0].problem or 'no raw file was read'}).",
+            evidence,
+            who,
+        )
+    return None

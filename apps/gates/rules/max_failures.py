@@ -9,7 +9,14 @@ from typing import Any
 
 from apps.gates.facts import Facts
 from apps.gates.parameters import names, wait_minutes, whole_number
-from apps.gates.rules.base import Rule, build_evidence, not_read_yet, report_evidence
+from apps.gates.rules.base import (
+    Rule,
+    build_evidence,
+    counted_reports,
+    not_read_yet,
+    report_evidence,
+    uncountable,
+)
 from apps.gates.verdicts import Finding, Verdict
 
 SHOWN = 3  # tests named in the sentence; the evidence names more
@@ -24,11 +31,7 @@ class Parameters:
 
 def judge(facts: Facts, parameters: Parameters, at: datetime) -> Finding:
     """Blocked as soon as there are too many; otherwise the counts must be complete to pass."""
-    reports = [
-        report
-        for report in facts.reports
-        if report.type == "TEST" and (not parameters.groups or report.name in parameters.groups)
-    ]
+    reports = counted_reports(facts, parameters.groups)
     failed = sum(report.failed for report in reports)
     errors = sum(report.errors for report in reports)
     counted = {report.name for report in reports}
@@ -61,18 +64,8 @@ def judge(facts: Facts, parameters: Parameters, at: datetime) -> Finding:
         )
     if waiting := not_read_yet(facts, at, wait_minutes=parameters.wait_minutes):
         return waiting
-    missing = [name for name in parameters.groups if name not in counted]
-    if missing or not reports:
-        what = f"There is no test report {', '.join(missing)}" if missing else "There is no test report"
-        return Finding(Verdict.INCONCLUSIVE, f"{what}, so failures cannot be counted.", evidence, who)
-    if incomplete := [report for report in reports if not report.complete]:
-        return Finding(
-            Verdict.INCONCLUSIVE,
-            f"Failures cannot be counted: {incomplete[0].name} is not complete "
-            f"({incomplete[0].problem or 'no raw file was read'}).",
-            evidence,
-            who,
-        )
+    if finding := uncountable(reports, parameters.groups, noun="failures", evidence=evidence, who=who):
+        return finding
     cases = sum(report.parsed or 0 for report in reports)
     return Finding(
         Verdict.PASS, f"{counts} in {cases:,} tests; at most {parameters.maximum} may be.", evidence
