@@ -74,7 +74,9 @@ def _start_and_prove(host: Host, digest: str) -> None:
 
     # With --preload it is up when its code has been loaded, however long that took.
     up = time.monotonic()
-    process = systemd.main_pid(units.service)
+    proven = proved.has_proved(host, digest)
+    # One that is new here and starts again while it is watched has died, even if it answers.
+    process = "" if proven else systemd.main_pid(units.service)
 
     def ended() -> Failure | None:
         if systemd.is_down(units.service, process):
@@ -87,7 +89,7 @@ def _start_and_prove(host: Host, digest: str) -> None:
                 digest, times=1, within_s=host.prove_s, give_up=ended
             )
             systemd.start(units.reconcile)
-            if not proved.has_proved(host, digest):
+            if not proven:
                 time.sleep(max(0.0, up + STEADY_S - time.monotonic()))
                 if failure := ended():
                     raise failure
