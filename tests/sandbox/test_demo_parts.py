@@ -41,7 +41,8 @@ def names(folder: Path) -> list[str]:
 def signals():
     """Signal handlers for one test."""
     numbers = (*SIGNALS, signal.SIGALRM)
-    before = {signum: signal.getsignal(signum) for signum in numbers}
+    # Not as nohup leaves it: what is ignored from the start stays so.
+    before = {signum: signal.signal(signum, signal.SIG_DFL) for signum in numbers}
     yield Signals()
     signal.setitimer(signal.ITIMER_REAL, 0)
     for signum, handler in before.items():
