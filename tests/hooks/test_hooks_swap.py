@@ -93,3 +93,15 @@ def test_a_connection_waits_while_no_release_runs(machine, make_bundle):
     machine.up.systemctl("kill", "--signal", "KILL", unit)
     assert machine.serving() == one.digest
     wait_until(lambda: machine.up.systemctl("is-active", unit).stdout.strip() == "active")
+
+
+def test_a_release_that_is_started_over_and_over_comes_up(machine, make_bundle):
+    """systemd starts a unit five times in ten seconds, unless told otherwise, and its socket no more often."""
+    one = make_bundle("one")
+    machine.deploy(one)
+    unit, private = f"lockkeeper@{one.digest}.service", f"lockkeeper-private@{one.digest}.socket"
+    for _ in range(7):
+        machine.up.systemctl("kill", "--signal", "KILL", unit)
+        machine.up.systemctl("stop", private, unit)
+        assert machine.up.systemctl("start", unit).returncode == 0
+    assert machine.serving() == one.digest
