@@ -11,6 +11,7 @@ from apps.gates.facts import (
     PersonFact,
     PromotionFact,
     ReportFact,
+    RunningFact,
     UpstreamFact,
 )
 from apps.promotions.models import Approval, Promotion
@@ -23,12 +24,15 @@ MESSAGE_TOLD = 300  # characters
 def gather(*, release: Release, environment: Environment, promotion: Promotion | None = None) -> Facts:
     """Everything the rules may ask about a release at the gate of an environment, as it stands now.
 
-    The queries: release with build, environment, reports, failures, upstreams, occupancies there,
-    promotions there, approvers and their groups; with a promotion also its requester and its approvals.
+    The queries: release with build, environment, what runs there, reports, failures, upstreams, occupancies
+    and promotions there, approvers and their groups; with a promotion also its requester and its approvals.
     """
     release = Release.objects.select_related("build", "service").defer("manifest").get(pk=release.pk)
     environment = Environment.objects.get(pk=environment.pk)
     approvers = _approvers(release.service_id)
+    running = Occupancy.objects.current().filter(environment=environment).select_related("release")
+    occupancy = running.defer("release__manifest").first()
+    reports = _reports(release, *((occupancy.release,) if occupancy else ()))
     return Facts(
         service=release.service.slug,
         environment=environment.slug,
@@ -36,13 +40,14 @@ def gather(*, release: Release, environment: Environment, promotion: Promotion |
         release_version=release.version,
         release_digest=release.digest,
         build=_build(release.build),
-        reports=_reports(release.build),
+        reports=reports[release.build_id],
         failures=_failures(release.build),
         upstreams=_upstreams(release, environment),
         upstream_mode=environment.upstream_mode,
         promotion=_promotion(promotion) if promotion else None,
         approvals=_approvals(promotion, approvers) if promotion else (),
         approvers=approvers,
+        running=_running(occupancy, reports[occupancy.release.build_id]) if occupancy else None,
     )
 
 
@@ -61,25 +66,41 @@ def _build(build: Build) -> BuildFact:
     )
 
 
-def _reports(build: Build) -> tuple[ReportFact, ...]:
-    return tuple(
-        ReportFact(
-            id=report.pk,
-            name=report.name,
-            type=report.type,
-            status=report.status,
-            complete=report.complete,
-            problem=report.problem,
-            declared=report.declared,
-            returned=report.returned,
-            parsed=report.parsed,
-            passed=report.passed,
-            failed=report.failed,
-            errors=report.errors,
-            skipped=report.skipped,
-            unknown=report.unknown,
-        )
-        for report in Report.objects.filter(build=build).order_by("name")
+def _reports(*releases: Release) -> dict[int, tuple[ReportFact, ...]]:
+    """The reports of the builds that releases stand on, by build."""
+    found: dict[int, list[ReportFact]] = {release.build_id: [] for release in releases}
+    for report in Report.objects.filter(build__in=found).order_by("name"):
+        found[report.build_id].append(_report(report))
+    return {build: tuple(reports) for build, reports in found.items()}
+
+
+def _report(report: Report) -> ReportFact:
+    return ReportFact(
+        id=report.pk,
+        name=report.name,
+        type=report.type,
+        status=report.status,
+        complete=report.complete,
+        problem=report.problem,
+        declared=report.declared,
+        returned=report.returned,
+        parsed=report.parsed,
+        passed=report.passed,
+        failed=report.failed,
+        errors=report.errors,
+        skipped=report.skipped,
+        unknown=report.unknown,
+    )
+
+
+def _running(occupancy: Occupancy, reports: tuple[ReportFact, ...]) -> RunningFact:
+    release = occupancy.release
+    return RunningFact(
+        release_id=release.pk,
+        version=release.version,
+        digest=release.digest,
+        since=occupancy.since,
+        reports=reports,
     )
 
 

@@ -11,6 +11,7 @@ from apps.gates.facts import (
     PersonFact,
     PromotionFact,
     ReportFact,
+    RunningFact,
     UpstreamFact,
 )
 
@@ -69,6 +70,17 @@ def report_fact(name: str = "unit", **fields: Any) -> ReportFact:
         "unknown": 0,
     }
     return ReportFact(name=name, **{**defaults, **fields})
+
+
+def running_fact(*reports: ReportFact, **fields: Any) -> RunningFact:
+    """Release 1.1.0 runs in the environment, with these reports."""
+    defaults: dict[str, Any] = {
+        "release_id": 41,
+        "version": "1.1.0",
+        "digest": "c" * 64,
+        "since": NOON - hours(48),
+    }
+    return RunningFact(reports=reports, **{**defaults, **fields})
 
 
 def failure_fact(name: str = "tests.Case::test", **fields: Any) -> FailureFact:

@@ -117,9 +117,9 @@ class ApiTests(ExplanationCase):
         assert counts == [2, 2]
 
     # token and user, the promotion to check who may see it, the promotion with all that is shown,
-    # policy, facts (release with build, environment, approvers, reports, failures, upstreams,
+    # policy, facts (release with build, environment, what runs, approvers, reports, failures, upstreams,
     # occupancies, promotions, the promotion's requester, approvals), what runs
-    QUERIES = 16
+    QUERIES = 17
 
     def test_it_is_as_the_schema_says(self):
         described = schema()

@@ -57,6 +57,29 @@ class GatherTests(TestCase):
         assert upstream.deployment_id == second.deployment_id
         assert upstream.until is None
 
+    def test_it_tells_what_runs_there_with_its_evidence(self):
+        assert self.gather().running is None
+        before = make_release(self.cast.service)
+        make_report(before.build, name="unit", passed=7)
+        make_report(self.build, name="unit", passed=8)
+        gone = make_occupancy(make_deployment(self.cast.production, make_release(self.cast.service)))
+        gone.until = gone.since
+        gone.save()
+        occupancy = make_occupancy(make_deployment(self.cast.production, before))
+        make_occupancy(make_deployment(self.cast.staging, self.release))
+        facts = self.gather()
+        assert (facts.running.version, facts.running.since) == (before.version, occupancy.since)
+        assert [(report.name, report.passed) for report in facts.running.reports] == [("unit", 7)]
+        assert [(report.name, report.passed) for report in facts.reports] == [("unit", 8)]
+
+    def test_a_release_that_runs_there_has_one_evidence(self):
+        make_report(self.build)
+        make_occupancy(make_deployment(self.cast.production, self.release))
+        facts = self.gather()
+        assert facts.running.release_id == self.release.pk
+        assert len(facts.reports) == 1
+        assert facts.running.reports == facts.reports
+
     def test_it_tells_of_a_promotion_on_its_way_upstream(self):
         coming = make_promotion(self.cast.staging, self.release)
         (upstream,) = self.gather().upstreams
@@ -86,15 +109,20 @@ class GatherTests(TestCase):
     def test_what_it_gathers_survives_json(self):
         make_report(self.build)
         make_occupancy(make_deployment(self.cast.staging, self.release))
+        running = make_deployment(self.cast.production, make_release(self.cast.service))
+        make_report(running.release.build)
+        make_occupancy(running)
         approve_promotion(promotion=self.promotion, user=self.cast.ben)
         facts = self.gather()
         assert Facts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
 
     def test_the_number_of_queries_does_not_grow(self):
-        # 1: release, build and service  2: environment  3: groups  4: approvers  5: reports  6: failures
-        # 7: upstreams  8: occupancies  9: promotions there  10: promotion and requester  11: approvals
-        with self.assertNumQueries(11):
+        # 1: release, build and service  2: environment  3: groups  4: approvers  5: what runs there
+        # 6: reports  7: failures  8: upstreams  9: occupancies  10: promotions there
+        # 11: promotion and requester  12: approvals
+        with self.assertNumQueries(12):
             self.gather()
+        make_occupancy(make_deployment(self.cast.production))
         for number in range(30):
             report = make_report(self.build, name=f"group-{number}", failed=2)
             make_result(report)
@@ -108,7 +136,7 @@ class GatherTests(TestCase):
                 group=register_group(service=self.cast.service, name=f"group-{number}"), user=approver
             )
             approve_promotion(promotion=self.promotion, user=approver)
-        with self.assertNumQueries(11):
+        with self.assertNumQueries(12):
             facts = self.gather()
         assert len(facts.reports) == 30
         assert len(facts.failures) == FAILURES_TOLD

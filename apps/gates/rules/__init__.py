@@ -7,6 +7,7 @@ from apps.gates.rules import (
     evidence_complete,
     max_failures,
     min_pass_rate,
+    min_tests,
     required_reports,
     verified_upstream,
 )
@@ -21,6 +22,7 @@ RULES: dict[str, Rule] = {
         evidence_age,
         max_failures,
         min_pass_rate,
+        min_tests,
         verified_upstream,
         approved,
     )

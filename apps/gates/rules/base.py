@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from apps.gates.facts import BuildFact, Facts, ReportFact
+from apps.gates.facts import BuildFact, Facts, ReportFact, RunningFact
 from apps.gates.verdicts import Finding, Verdict
 
 
@@ -74,22 +74,31 @@ def not_read_yet(facts: Facts, at: datetime, *, wait_minutes: int) -> Finding | 
     )
 
 
-def counted_reports(facts: Facts, groups: tuple[str, ...]) -> list[ReportFact]:
-    """The test reports that a rule counts: those of ``groups``, or every one where none is named."""
-    return [
-        report for report in facts.reports if report.type == "TEST" and (not groups or report.name in groups)
-    ]
+def counted_reports(
+    of: Facts | RunningFact, groups: tuple[str, ...], *, kind: str = "TEST"
+) -> list[ReportFact]:
+    """The reports that a rule counts: those of ``groups``, or every one of its kind where none is named.
+
+    ``kind`` is CodeBuild's: TEST or CODE_COVERAGE.
+    """
+    return [report for report in of.reports if report.type == kind and (not groups or report.name in groups)]
 
 
 def uncountable(
-    reports: list[ReportFact], groups: tuple[str, ...], *, noun: str, evidence: dict[str, Any], who: str
+    reports: list[ReportFact],
+    groups: tuple[str, ...],
+    *,
+    noun: str,
+    evidence: dict[str, Any],
+    who: str,
+    what: str = "test report",
 ) -> Finding | None:
     """An inconclusive finding where a report is missing or not complete; None where all can be counted."""
     counted = {report.name for report in reports}
     missing = [name for name in groups if name not in counted]
     if missing or not reports:
-        what = f"There is no test report {', '.join(missing)}" if missing else "There is no test report"
-        return Finding(Verdict.INCONCLUSIVE, f"{what}, so {noun} cannot be counted.", evidence, who)
+        which = f"There is no {what} {', '.join(missing)}" if missing else f"There is no {what}"
+        return Finding(Verdict.INCONCLUSIVE, f"{which}, so {noun} cannot be counted.", evidence, who)
     if incomplete := [report for report in reports if not report.complete]:
         return Finding(
             Verdict.INCONCLUSIVE,
@@ -99,3 +108,52 @@ def uncountable(
             who,
         )
     return None
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a release is compared with: the reports of the one that runs in the environment now."""
+
+    reports: tuple[ReportFact, ...]
+    # How a sentence calls it, such as "1.1.0, which runs in production,"; empty where there is none.
+    name: str
+    # Why there is nothing to compare with; empty where there is.
+    absent: str
+    evidence: dict[str, Any] | None
+
+    @property
+    def incomplete(self) -> ReportFact | None:
+        """A report that cannot be compared with, since it was not read to its end."""
+        return next((report for report in self.reports if not report.complete), None)
+
+
+def running_baseline(facts: Facts, groups: tuple[str, ...], *, kind: str = "TEST") -> Baseline:
+    """What the reports that a rule counts are compared with. The release itself is no baseline of its own."""
+    running = facts.running
+    if running is None:
+        return Baseline((), "", f"Nothing runs in {facts.environment} to compare with", None)
+    told = {"release": running.release_id, "version": running.version}
+    if running.release_id == facts.release_id:
+        return Baseline((), "", f"It runs in {facts.environment} itself", told)
+    reports = tuple(counted_reports(running, groups, kind=kind))
+    told["reports"] = [report_evidence(report) for report in reports]
+    name = f"{running.version}, which runs in {facts.environment},"
+    return Baseline(reports, name, "" if reports else f"{name} has no such report to compare with", told)
+
+
+def incomparable(
+    facts: Facts, baseline: Baseline, *, evidence: dict[str, Any], parameter: str, off: int
+) -> Finding | None:
+    """An inconclusive finding where what runs left a report that was not read to its end, else None.
+
+    ``off`` is the value of the rule's ``parameter`` that asks for no comparison.
+    """
+    if (report := baseline.incomplete) is None:
+        return None
+    return Finding(
+        Verdict.INCONCLUSIVE,
+        f"{baseline.name} cannot be compared with: its report {report.name} is not complete "
+        f"({report.problem or 'no raw file was read'}).",
+        evidence,
+        who=f"whoever manages {facts.service}: {parameter} {off} lets a release pass without comparing",
+    )
