@@ -6,8 +6,6 @@ raw files are not all there.
 """
 
 import tempfile
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,15 +17,11 @@ from apps.aws import codebuild, s3
 from apps.aws.codebuild import CASE_LIMIT, Export, ReportInfo
 from apps.aws.errors import AwsError
 from apps.aws.s3 import ObjectInfo
-from apps.builds.cases import case_id
-from apps.builds.parsers import recognise
-from apps.builds.parsers.case import Case, Outcome
+from apps.builds.cases import CaseBook
+from apps.builds.files import FILE_LIMIT, FilesReader
+from apps.builds.parsers.case import Outcome
 from apps.builds.parsers.errors import ReportRefused
 
-# What one report may hold; beyond it, it is not read, and says so.
-FILE_LIMIT = 10_000  # files
-BYTE_LIMIT = 1 << 30  # bytes in all files together, unpacked
-PARSED_LIMIT = 500_000  # cases
 KEY_LIMIT = 20_000  # keys looked at where the raw files are not where they usually are
 
 
@@ -42,15 +36,6 @@ class RawFile:
     sha256: str
 
 
-@dataclass(frozen=True)
-class Identified:
-    """A case with its identity."""
-
-    id: int
-    case: Case
-    ordinal: int
-
-
 @dataclass
 class ReportEvidence:
     """A report as it was read; ``problem`` is why it cannot be relied on, and empty when it can.
@@ -60,26 +45,40 @@ class ReportEvidence:
 
     info: ReportInfo
     returned: int | None = None
-    parsed: int | None = None
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    duration_ns: int = 0
-    cases: list[Identified] = field(default_factory=list)
+    # With a problem, the cases that were read before it.
+    cases: CaseBook | None = None
     files: list[RawFile] = field(default_factory=list)
     problem: str = ""
     late: bool = False
 
+    @property
+    def parsed(self) -> int | None:
+        """How many cases were read; None where no raw file was."""
+        return None if self.cases is None else self.cases.count
+
+    @property
+    def outcomes(self) -> Counter[Outcome]:
+        """How many of them ended in which way."""
+        return Counter() if self.cases is None else self.cases.counts()
+
+    @property
+    def duration_ns(self) -> int:
+        """What they took together."""
+        return 0 if self.cases is None else self.cases.duration_ns
+
     def fail(self, problem: str, *, late: bool = False) -> "ReportEvidence":
-        """The report with a problem and without the cases, which would be only some of them."""
-        self.problem, self.late = problem, late
-        self.parsed, self.duration_ns, self.cases = None, 0, []
-        self.outcomes.clear()
+        """The report with a problem and without cases."""
+        self.problem, self.late, self.cases = problem, late, None
         return self
 
 
-def read_report(info: ReportInfo, *, service: int, tick: Callable[[], object]) -> ReportEvidence:
+def read_report(
+    info: ReportInfo, *, open_book: Callable[[str], CaseBook], tick: Callable[[], object]
+) -> ReportEvidence:
     """Read one report to the end. ``tick`` is called now and then, to keep the caller's lease.
 
-    AwsError when AWS cannot be asked; whatever is wrong with the report itself is its ``problem``.
+    ``open_book`` gives the book that takes in the cases of a report group. AwsError when AWS cannot be asked;
+    whatever is wrong with the report itself is its ``problem``.
     """
     evidence = ReportEvidence(info)
     if info.type != "TEST":
@@ -104,11 +103,13 @@ def read_report(info: ReportInfo, *, service: int, tick: Callable[[], object]) -
         return evidence.fail(
             f"there are no raw files of it below s3://{info.export.bucket}/{info.export.path}", late=True
         )
+    evidence.cases = open_book(info.group)
     try:
-        _read_files(evidence, objects, service, tick)
+        _read_files(evidence, evidence.cases, objects, tick)
     except ReportRefused as error:
-        return evidence.fail(str(error))
-    evidence.problem = unexplained(evidence)
+        evidence.problem = f"{error}; {evidence.parsed:,} test cases were read before that"
+    else:
+        evidence.problem = unexplained(evidence)
     return evidence
 
 
@@ -157,36 +158,15 @@ def _belonging(objects: Iterator[ObjectInfo], report_id: str) -> list[ObjectInfo
 
 
 def _read_files(
-    evidence: ReportEvidence, objects: list[ObjectInfo], service: int, tick: Callable[[], object]
+    evidence: ReportEvidence, cases: CaseBook, objects: list[ObjectInfo], tick: Callable[[], object]
 ) -> None:
     if len(objects) > FILE_LIMIT:
         raise ReportRefused(f"it has more than {FILE_LIMIT:,} raw files")
-    room = BYTE_LIMIT
-    known: Counter[tuple[str, str, str]] = Counter()
-    seen: set[int] = set()
-    formats: set[str] = set()
+    reader = FilesReader(tick=tick)
     for item in objects:
-        if room <= 0:
-            raise ReportRefused(f"its raw files hold more than {BYTE_LIMIT:,} bytes")
-        with _downloaded(item, room, tick) as (raw, stream):
+        with _downloaded(item, reader.room, tick) as (raw, stream):
             evidence.files.append(raw)
-            for name, member, size in _members(item.key, stream, room):
-                room -= size
-                for case in _named(name, member, formats):
-                    key = (case.suite, case.class_name, case.name)
-                    ordinal, known[key] = known[key], known[key] + 1
-                    identity = case_id(service=service, group=evidence.info.group, case=case, ordinal=ordinal)
-                    if identity in seen:
-                        # The ordinals differ, so this is a collision of 64-bit hashes.
-                        raise ReportRefused(f"another test has the identity of {case.class_name} {case.name}")
-                    seen.add(identity)
-                    if len(seen) > PARSED_LIMIT:
-                        raise ReportRefused(f"it has more than {PARSED_LIMIT:,} test cases")
-                    evidence.cases.append(Identified(identity, case, ordinal))
-                    evidence.outcomes[case.outcome] += 1
-                    evidence.duration_ns += case.duration_ns
-                tick()
-    evidence.parsed = len(evidence.cases)
+            cases.take(reader.cases(item.key.rpartition("/")[2], stream))
 
 
 @contextmanager
@@ -205,43 +185,6 @@ def _downloaded(
             raise
         stream.seek(0)
         yield RawFile(item.bucket, item.key, got.version, got.size, got.sha256), stream
-
-
-def _members(key: str, stream: IO[bytes], room: int) -> Iterator[tuple[str, IO[bytes], int]]:
-    """The report files in a raw file: itself, or what a ZIP archive holds. With their sizes."""
-    if not key.endswith(".zip"):
-        size = stream.seek(0, 2)
-        stream.seek(0)
-        yield key.rpartition("/")[2], stream, size
-        return
-    try:
-        with zipfile.ZipFile(stream) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
-            if len(members) > FILE_LIMIT:
-                raise ReportRefused(f"{key} has more than {FILE_LIMIT:,} files")
-            for member in members:
-                room -= member.file_size
-                if room < 0:
-                    raise ReportRefused(f"{key} unpacks to more than {BYTE_LIMIT:,} bytes")
-                # zipfile stops at the declared size, and checks the CRC there.
-                with archive.open(member) as opened:
-                    yield member.filename, opened, member.file_size
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        # Damaged, packed in a way that zipfile does not know, or encrypted.
-        raise ReportRefused(f"{key} is not a readable ZIP archive: {error}") from error
-
-
-def _named(name: str, stream: IO[bytes], formats: set[str]) -> Iterator[Case]:
-    """The cases of one file, whose format joins ``formats``; what is refused names the file."""
-    try:
-        found = recognise(stream)
-        formats.add(found.name)
-        if len(formats) > 1:
-            # A report has one format in CodeBuild, so one of the files is none of its own.
-            raise ReportRefused(f"the report has files of two formats, {' and '.join(sorted(formats))}")
-        yield from found.cases(stream)
-    except (ReportRefused, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise ReportRefused(f"{name}: {error}") from error
 
 
 def _told(count: int | None) -> str:

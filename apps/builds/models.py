@@ -77,10 +77,35 @@ class Build(Leasable):
         return self.codebuild_id
 
 
+class ReportGroup(models.Model):
+    """What a service's reports of one name have in common: the test cases, and their positions."""
+
+    service = models.ForeignKey(Service, on_delete=models.CASCADE, related_name="report_groups")
+    name = models.CharField(max_length=255)
+    size = models.PositiveIntegerField(
+        default=0, help_text="How many test cases it has had, which is the next one's position."
+    )
+
+    class Meta:
+        ordering = ["service", "name"]
+        constraints = [models.UniqueConstraint(fields=["service", "name"], name="report_group_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Report(models.Model):
     """A test report of a build: CodeBuild's own counts beside what the raw files hold."""
 
     build = models.ForeignKey(Build, on_delete=models.CASCADE, related_name="reports")
+    group = models.ForeignKey(
+        ReportGroup,
+        null=True,
+        on_delete=models.PROTECT,
+        related_name="reports",
+        db_index=False,
+        help_text="Where its cases have their positions; none where no case was read.",
+    )
     name = models.CharField(max_length=255, help_text="The report group's name.")
     arn = models.CharField(max_length=400, unique=True)
     type = models.CharField(max_length=20, help_text="TEST or CODE_COVERAGE.")
@@ -88,7 +113,10 @@ class Report(models.Model):
     truncated = models.BooleanField(default=False, help_text="CodeBuild shows 500 cases of a report at most.")
     declared = models.PositiveIntegerField(null=True, help_text="Cases in CodeBuild's summary.")
     returned = models.PositiveIntegerField(null=True, help_text="Cases DescribeTestCases returned.")
-    parsed = models.PositiveIntegerField(null=True, help_text="Cases in the raw files.")
+    parsed = models.PositiveIntegerField(
+        null=True,
+        help_text="Cases read from the raw files; where there is a problem, perhaps not all of them.",
+    )
     passed = models.PositiveIntegerField(default=0)
     failed = models.PositiveIntegerField(default=0)
     errors = models.PositiveIntegerField(default=0)
@@ -109,6 +137,10 @@ class Report(models.Model):
                 name="report_counters_add_up",
             ),
         ]
+        indexes = [
+            # The newest reports of a group: what the history of a case is read from.
+            models.Index(fields=["group", "-id"], name="report_of_group"),
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -117,6 +149,23 @@ class Report(models.Model):
     def complete(self) -> bool:
         """Whether a gate may rely on it: raw files read to the end and every count explained."""
         return self.parsed is not None and not self.problem
+
+
+class ReportOutcomes(models.Model):
+    """How every case of a report ended, in the bytes that apps.builds.outcomes describes.
+
+    A table of its own, so that nobody reads half a megabyte who only wants a report's counters. PostgreSQL
+    stores the bytes uncompressed and can read a slice of them.
+    """
+
+    report = models.OneToOneField(Report, primary_key=True, on_delete=models.CASCADE, related_name="outcomes")
+    data = models.BinaryField()
+
+    class Meta:
+        verbose_name_plural = "report outcomes"
+
+    def __str__(self) -> str:
+        return f"outcomes of {self.report}"
 
 
 class ReportFile(models.Model):
@@ -144,7 +193,14 @@ class TestCase(models.Model):
 
     id = models.BigIntegerField(primary_key=True, help_text="Signed 64-bit BLAKE2b of what identifies it.")
     service = models.ForeignKey(Service, on_delete=models.CASCADE, related_name="test_cases")
+    # The name is what releases before positions read; later it can go.
     group = models.CharField(max_length=255, help_text="The report group's name.")
+    report_group = models.ForeignKey(
+        ReportGroup, null=True, on_delete=models.CASCADE, related_name="cases", db_index=False
+    )
+    position = models.PositiveIntegerField(
+        null=True, help_text="Where its outcomes are in the reports of its group; it never changes."
+    )
     suite = models.TextField(blank=True)
     class_name = models.TextField(blank=True)
     name = models.TextField()
@@ -154,13 +210,17 @@ class TestCase(models.Model):
 
     class Meta:
         ordering = ["id"]
+        constraints = [
+            # Also how all identities of a group are found.
+            models.UniqueConstraint(fields=["report_group", "position"], name="test_case_has_its_position"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.class_name}::{self.name}" if self.class_name else self.name
 
 
 class TestResult(models.Model):
-    """The outcome of a case that did not pass; passed ones are in the report's counters."""
+    """What a case that did not pass said; how all of them ended is in the report's outcomes."""
 
     __test__ = False
 
@@ -170,13 +230,11 @@ class TestResult(models.Model):
         SKIPPED = "SKIPPED"
         UNKNOWN = "UNKNOWN"
 
-    MESSAGE_LIMIT = 2000  # characters; the full text stays in the raw file
-
     report = models.ForeignKey(Report, on_delete=models.CASCADE, related_name="results")
     case = models.ForeignKey(TestCase, on_delete=models.PROTECT, related_name="results")
     status = models.CharField(max_length=7, choices=Status)
     duration_ns = models.PositiveBigIntegerField(default=0)
-    message = models.TextField(blank=True)
+    message = models.TextField(blank=True, help_text="Message and details, cut at 2,000 characters.")
 
     class Meta:
         ordering = ["report", "id"]

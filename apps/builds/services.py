@@ -18,7 +18,7 @@ from apps.builds.definition import deviations
 from apps.builds.evidence import ReportEvidence, read_report
 from apps.builds.models import Build
 from apps.builds.parsers.case import Outcome
-from apps.builds.store import write_reports
+from apps.builds.store import open_book, write_reports
 from apps.catalog.models import Service
 from apps.catalog.permissions import MOVERS, require_role
 from apps.errors import DomainError, Invalid, NotFound, Unavailable
@@ -148,7 +148,11 @@ def _look(seen: _Seen, *, service: int, tick: Callable[[], object]) -> None:
     found = {report.arn: report for report in codebuild.get_reports(info.report_arns)}
     for arn in info.report_arns:
         if report := found.get(arn):
-            seen.reports.append(read_report(report, service=service, tick=tick))
+            seen.reports.append(
+                read_report(
+                    report, open_book=lambda group: open_book(service=service, group=group), tick=tick
+                )
+            )
         else:
             # Reports live for 30 days.
             name = arn.rpartition("report/")[2].rpartition(":")[0]

@@ -1,16 +1,59 @@
-"""Write the evidence of a build: reports, raw files, tests and what did not pass."""
+"""Write the evidence of a build: reports, raw files, tests, how they ended, and what did not pass.
 
-from collections.abc import Iterator, Sequence
+Locks are taken in one order everywhere, so that writers wait for each other and never in a circle: the
+build's row, the report groups by id, the ledger's chain.
+"""
 
-from apps.builds.evidence import Identified, ReportEvidence
-from apps.builds.models import Build, Report, ReportFile, TestCase, TestResult
+import io
+import sys
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from django.db import connection
+
+from apps.builds.cases import CaseBook, Named
+from apps.builds.evidence import ReportEvidence
+from apps.builds.models import Build, Report, ReportFile, ReportGroup, ReportOutcomes, TestCase, TestResult
+from apps.builds.outcomes import SIZE
 from apps.builds.parsers.case import Outcome
 
-BATCH = 5000  # rows in one statement
+if TYPE_CHECKING:
+    from psycopg2 import extensions
+
+BATCH = 5000  # rows that are looked up at once
+COPY_BYTES = 1 << 20  # of one COPY statement, about
+
+T = TypeVar("T")
+
+
+def open_book(*, service: int, group: str) -> CaseBook:
+    """A book for the cases of a report, which knows those that the service's group has so far.
+
+    Two columns as two strings of bytes: fetched row by row, a hundred thousand take ten times as long.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT string_agg(int8send(c.id), ''::bytea), string_agg(int4send(c.position), ''::bytea)
+            FROM builds_testcase c JOIN builds_reportgroup g ON g.id = c.report_group_id
+            WHERE g.service_id = %s AND g.name = %s AND c.position IS NOT NULL
+            """,
+            [service, group],
+        )
+        identities, positions = cursor.fetchone()
+    known = dict(zip(_numbers("q", identities), _numbers("i", positions), strict=True))
+    return CaseBook(service=service, group=group, known=known)
 
 
 def write_reports(*, build: Build, reports: Sequence[ReportEvidence]) -> None:
-    """Write all reports of a build; call it inside the transaction that marks the build as collected."""
+    """Write all reports of a build.
+
+    Call it inside the transaction that marks the build as collected, which holds the lock on its row.
+    """
+    groups = _lock_groups(build.service_id, {each.info.group for each in reports if each.cases})
     names: set[str] = set()
     for evidence in reports:
         # A group can hold two reports of one build, where the buildspec names it by ARN twice.
@@ -19,15 +62,33 @@ def write_reports(*, build: Build, reports: Sequence[ReportEvidence]) -> None:
             twin += 1
             name = f"{evidence.info.group} ({twin})"
         names.add(name)
-        if problem := _write_cases(build.service_id, evidence.info.group, evidence.cases):
-            evidence.fail(problem)
-        _write_report(build, name, evidence)
+        _write_report(build, name, evidence, groups)
 
 
-def _write_report(build: Build, name: str, evidence: ReportEvidence) -> None:
-    info, outcomes = evidence.info, evidence.outcomes
+def _lock_groups(service: int, names: set[str]) -> dict[str, ReportGroup]:
+    """The groups by name, made where they are missing, and locked until the end of the transaction."""
+    if not names:
+        return {}
+    ReportGroup.objects.bulk_create(
+        [ReportGroup(service_id=service, name=name) for name in sorted(names)], ignore_conflicts=True
+    )
+    groups = ReportGroup.objects.filter(service=service, name__in=names).order_by("pk")
+    return {group.name: group for group in groups.select_for_update(no_key=True)}
+
+
+def _write_report(
+    build: Build, name: str, evidence: ReportEvidence, groups: Mapping[str, ReportGroup]
+) -> Report:
+    outcomes = None
+    if evidence.cases:
+        try:
+            outcomes = _write_cases(groups[evidence.info.group], evidence.cases)
+        except _Collision as error:
+            evidence.fail(str(error))
+    info, counts = evidence.info, evidence.outcomes
     report = Report.objects.create(
         build=build,
+        group=groups[info.group] if outcomes is not None else None,
         name=name,
         arn=info.arn,
         type=info.type,
@@ -36,11 +97,11 @@ def _write_report(build: Build, name: str, evidence: ReportEvidence) -> None:
         declared=info.total,
         returned=evidence.returned,
         parsed=evidence.parsed,
-        passed=outcomes[Outcome.PASSED],
-        failed=outcomes[Outcome.FAILED],
-        errors=outcomes[Outcome.ERROR],
-        skipped=outcomes[Outcome.SKIPPED],
-        unknown=outcomes[Outcome.UNKNOWN],
+        passed=counts[Outcome.PASSED],
+        failed=counts[Outcome.FAILED],
+        errors=counts[Outcome.ERROR],
+        skipped=counts[Outcome.SKIPPED],
+        unknown=counts[Outcome.UNKNOWN],
         duration_ns=evidence.duration_ns,
         problem=evidence.problem,
     )
@@ -58,54 +119,152 @@ def _write_report(build: Build, name: str, evidence: ReportEvidence) -> None:
         ],
         batch_size=BATCH,
     )
-    TestResult.objects.bulk_create(
-        [
-            TestResult(
-                report=report,
-                case_id=each.id,
-                status=each.case.outcome.value,
-                duration_ns=each.case.duration_ns,
-                message=each.case.text[: TestResult.MESSAGE_LIMIT],
-            )
-            for each in evidence.cases
-            if each.case.outcome is not Outcome.PASSED
-        ],
-        batch_size=BATCH,
+    if evidence.cases and outcomes is not None:
+        ReportOutcomes.objects.create(report=report, data=outcomes)
+        _copy(
+            TestResult,
+            ("report_id", "case_id", "status", "duration_ns", "message"),
+            (
+                (report.pk, each.id, each.outcome, each.duration_ns, each.message)
+                for each in evidence.cases.kept()
+            ),
+        )
+    return report
+
+
+class _Collision(Exception):
+    """A test has the identity of another one."""
+
+
+def _write_cases(group: ReportGroup, book: CaseBook) -> bytearray:
+    """Make sure that every case has its row and its position; the outcomes by position.
+
+    Raises _Collision if a row turns out to be another test's. Names are compared of the new ones, and of
+    those that did not pass: a 64-bit identity could already be another test's.
+    """
+    # Final positions of the new ones, by the order in which they got provisional ones.
+    final = array("q", bytes(8 * len(book.new)))
+    size = group.size
+    for batch in _batches(book.named(), BATCH):
+        found = {
+            row[0]: row[1:]
+            for row in TestCase.objects.filter(pk__in=[each.id for each in batch]).values_list(*_ROW)
+        }
+        rows = []
+        homeless = []
+        for each in batch:
+            row = found.get(each.id)
+            if row is None:
+                position: int | None = None
+                rows.append((each, size))
+            else:
+                *told, position = row
+                _compare(each, told, group)
+                if position is None:
+                    # A release before positions wrote it.
+                    homeless.append(TestCase(pk=each.id, report_group=group, position=size))
+            if position is None:
+                position = size
+                size += 1
+            if each.new:
+                final[each.position - book.known] = position
+        TestCase.objects.bulk_update(homeless, ["report_group", "position"])
+        _copy(TestCase, _COLUMNS, (_columns(group, each, position) for each, position in rows))
+    if size != group.size:
+        group.size = size
+        group.save(update_fields=["size"])
+    return _by_position(book, final)
+
+
+_ROW = ("pk", "service", "group", "suite", "class_name", "name", "ordinal", "position")
+_COLUMNS = (
+    "id",
+    "service_id",
+    "group",
+    "report_group_id",
+    "position",
+    "suite",
+    "class_name",
+    "name",
+    "ordinal",
+)
+
+
+def _columns(group: ReportGroup, case: Named, position: int) -> tuple[object, ...]:
+    return (
+        case.id,
+        group.service_id,
+        group.name,
+        group.pk,
+        position,
+        case.suite,
+        case.class_name,
+        case.name,
+        case.ordinal,
     )
 
 
-def _write_cases(service: int, group: str, cases: list[Identified]) -> str:
-    """Make sure that every case has its row; the problem, if a row turns out to be another test's."""
-    known = set(TestCase.objects.filter(service=service, group=group).values_list("pk", flat=True))
-    # In one order everywhere, so that two builds that bring the same new tests do not wait for each other.
-    new = sorted((each for each in cases if each.id not in known), key=lambda each: each.id)
-    TestCase.objects.bulk_create(
-        (
-            TestCase(
-                pk=each.id,
-                service_id=service,
-                group=group,
-                suite=each.case.suite,
-                class_name=each.case.class_name,
-                name=each.case.name,
-                ordinal=each.ordinal,
-            )
-            for each in new
-        ),
-        ignore_conflicts=True,  # another build of the service brought the same ones meanwhile
-        batch_size=BATCH,
-    )
-    # The new ones, and those whose result is kept: a 64-bit identity could already be another test's.
-    to_check = {each.id: each for each in cases if each.case.outcome is not Outcome.PASSED}
-    to_check |= {each.id: each for each in new}
-    for ids in _batches(list(to_check)):
-        for row in TestCase.objects.filter(pk__in=ids):
-            each = to_check[row.pk]
-            told = (service, group, each.case.suite, each.case.class_name, each.case.name, each.ordinal)
-            if (row.service_id, row.group, row.suite, row.class_name, row.name, row.ordinal) != told:
-                return f"the test {each.case.class_name} {each.case.name} has the same identity as {row}"
-    return ""
+def _compare(case: Named, told: list[Any], group: ReportGroup) -> None:
+    own = [group.service_id, group.name, case.suite, case.class_name, case.name, case.ordinal]
+    if told != own:
+        other = f"{told[3]}::{told[4]}" if told[3] else told[4]
+        raise _Collision(f"the test {case.class_name} {case.name} has the same identity as {other}")
 
 
-def _batches(ids: list[int]) -> Iterator[list[int]]:
-    return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
+def _by_position(book: CaseBook, final: "array[int]") -> bytearray:
+    """A book's outcomes, moved to where they belong if another report came first."""
+    if all(position == book.known + index for index, position in enumerate(final)):
+        return book.outcomes
+    end = max(final) + 1
+    moved = book.outcomes[: book.known * SIZE]
+    moved += bytes(end * SIZE - len(moved))
+    for index, position in enumerate(final):
+        start = (book.known + index) * SIZE
+        moved[position * SIZE : (position + 1) * SIZE] = book.outcomes[start : start + SIZE]
+    return moved
+
+
+def _copy(model: Any, columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
+    """Insert rows by COPY, some at a time, so that memory stays small."""
+    table = model._meta.db_table
+    names = ", ".join(f'"{column}"' for column in columns)
+    statement = f"COPY {table} ({names}) FROM STDIN"
+    buffer = io.BytesIO()
+    with connection.cursor() as wrapper, closing(buffer):
+        # Not part of Django's own cursor.
+        cursor = cast("extensions.cursor", wrapper)
+        for row in rows:
+            buffer.write("\t".join(map(_copied, row)).encode() + b"\n")
+            if buffer.tell() >= COPY_BYTES:
+                _send(cursor, statement, buffer)
+        if buffer.tell():
+            _send(cursor, statement, buffer)
+
+
+def _send(cursor: "extensions.cursor", statement: str, buffer: io.BytesIO) -> None:
+    buffer.seek(0)
+    cursor.copy_expert(statement, buffer)
+    buffer.seek(0)
+    buffer.truncate()
+
+
+def _copied(value: object) -> str:
+    """A value as COPY's text format has it, where a backslash begins an escape."""
+    if not isinstance(value, str):
+        return str(value)
+    return value.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+
+
+def _numbers(code: str, data: memoryview | None) -> "array[int]":
+    """Big-endian numbers, as PostgreSQL sends them."""
+    numbers = array(code)
+    if data is not None:
+        numbers.frombytes(data)
+        if sys.byteorder == "little":
+            numbers.byteswap()
+    return numbers
+
+
+def _batches(rows: Iterator[T], size: int) -> Iterator[list[T]]:
+    while batch := list(islice(rows, size)):
+        yield batch

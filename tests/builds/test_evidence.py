@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from apps.aws.codebuild import Export
-from apps.builds import evidence
+from apps.builds import cases, evidence, files
+from apps.builds.cases import CaseBook
 from apps.builds.evidence import ReportEvidence, read_report, unexplained
 from apps.builds.parsers.case import Outcome
 from tests.builds.fake import DENIED, FakeAws, install, junit, report_info
@@ -21,7 +22,13 @@ def aws(monkeypatch) -> FakeAws:
 
 def read(info, aws: FakeAws, returned: int | None = None) -> ReportEvidence:
     aws.returned[info.arn] = (info.total or 0) if returned is None else returned
-    return read_report(info, service=1, tick=lambda: None)
+    return read_report(info, open_book=lambda group: CaseBook(service=1, group=group), tick=lambda: None)
+
+
+def named(found: ReportEvidence) -> list:
+    """The cases, all of which are new."""
+    assert found.cases is not None
+    return list(found.cases.named())
 
 
 def zipped(**files: str) -> bytes:
@@ -71,22 +78,23 @@ def test_any_format_is_read_also_within_an_archive(aws):
         aws.put("reports/web-unit/id-1.zip", zipped(a=text))
         found = read(report_info(total=1), aws)
         assert (found.problem, found.outcomes) == ("", Counter({outcome: 1}))
-    assert found.cases[0].case.class_name == "A"
+    assert named(found)[0].class_name == "A"
 
 
 def test_two_formats_in_one_report_are_refused(aws):
     aws.put("reports/web-unit/id-1/a.xml", junit(passed=3))
     aws.put("reports/web-unit/id-1/b.xml", "<test-run/>")
     problem = read(report_info(total=3), aws).problem
-    assert problem == "b.xml: the report has files of two formats, JUNITXML and NUNIT3XML"
+    assert problem.startswith("b.xml: the report has files of two formats, JUNITXML and NUNIT3XML; 3 test")
 
 
 def test_files_are_read_in_the_order_of_keys_so_that_ordinals_stay(aws):
     for name in "ba":
         aws.put(f"reports/web-unit/id-1/{name}.xml", junit(passed=1))
     found = read(report_info(total=2), aws)
-    assert [(each.case.name, each.ordinal) for each in found.cases] == [("test_0", 0), ("test_0", 1)]
-    assert found.cases[0].id != found.cases[1].id
+    first, second = named(found)
+    assert [(each.name, each.ordinal) for each in (first, second)] == [("test_0", 0), ("test_0", 1)]
+    assert first.id != second.id
 
 
 @pytest.mark.parametrize(
@@ -109,7 +117,9 @@ def test_files_are_read_in_the_order_of_keys_so_that_ordinals_stay(aws):
 )
 def test_counts(declared, returned, parsed, truncated, fine):
     info = report_info(total=declared, truncated=truncated)
-    problem = unexplained(ReportEvidence(info, returned=returned, parsed=parsed))
+    book = CaseBook(service=1, group="g")
+    book.count = parsed
+    problem = unexplained(ReportEvidence(info, returned=returned, cases=book))
     assert (problem == "") is fine
     if not fine:
         assert str(parsed) in problem
@@ -137,7 +147,7 @@ def test_what_makes_a_report_incomplete(aws, fields, problem, late):
     aws.put("reports/web-unit/id-1/a.xml", junit(passed=3))
     found = read(report_info(total=3, **fields), aws)
     assert problem in found.problem
-    assert (found.parsed, found.cases, found.late) == (None, [], late)
+    assert (found.parsed, found.cases, found.late) == (None, None, late)
 
 
 @pytest.mark.parametrize(
@@ -151,22 +161,35 @@ def test_what_makes_a_report_incomplete(aws, fields, problem, late):
         ("b.zip", zipped(c=junit(passed=50)).replace(b"\x00\x00c.xml", b"\x00\x00d.xml", 1), "b.zip"),
     ],
 )
-def test_one_unreadable_file_spoils_the_report(aws, key, body, problem):
+def test_one_unreadable_file_spoils_the_report_and_what_was_read_is_kept(aws, key, body, problem):
     aws.put("reports/web-unit/id-1/a.xml", junit(passed=3))
     aws.put(f"reports/web-unit/id-1/{key}", body)
     found = read(report_info(total=3), aws)
     assert problem in found.problem
-    assert (found.parsed, found.outcomes.total(), found.cases) == (None, 0, [])
+    assert found.problem.endswith("; 3 test cases were read before that")
+    assert (found.parsed, found.outcomes) == (3, Counter({Outcome.PASSED: 3}))
+    assert len(named(found)) == 3
+
+
+def test_a_file_that_breaks_off_says_where_and_keeps_its_beginning(aws):
+    text = junit(passed=2, failed=1).replace("</testsuite>", "\n<testcase name=")
+    aws.put("reports/web-unit/id-1/a.xml", text)
+    found = read(report_info(total=4), aws)
+    assert found.problem.startswith("a.xml: not well-formed XML: ")
+    assert "(line 2, column" in found.problem
+    assert (found.parsed, found.outcomes[Outcome.FAILED]) == (3, 1)
 
 
 def test_limits(aws, monkeypatch):
     monkeypatch.setattr(evidence, "FILE_LIMIT", 2)
-    monkeypatch.setattr(evidence, "BYTE_LIMIT", 2000)
-    monkeypatch.setattr(evidence, "PARSED_LIMIT", 10)
+    monkeypatch.setattr(files, "BYTE_LIMIT", 2000)
+    monkeypatch.setattr(cases, "CASE_LIMIT", 10)
     info = report_info(total=1)
     place = "reports/web-unit/id-1"
     aws.put(f"{place}/a.xml", junit(passed=11))
-    assert "more than 10 test cases" in read(info, aws).problem
+    found = read(info, aws)
+    assert "more than 10 test cases" in found.problem
+    assert found.parsed == 10
     aws.put(f"{place}/a.xml", junit(passed=40))
     assert "at most 2,000 are read" in read(info, aws).problem
     aws.put(f"{place}/a.zip", zipped(a=junit(passed=10), b=junit(passed=30)))
