@@ -96,7 +96,7 @@ def test_a_connection_waits_while_no_release_runs(machine, make_bundle):
 
 
 def test_a_release_that_is_started_over_and_over_comes_up(machine, make_bundle):
-    """systemd starts a unit five times in ten seconds, unless told otherwise, and its socket no more often."""
+    """systemd starts a unit five times in ten seconds, unless told otherwise; its socket no more often."""
     one = make_bundle("one")
     machine.deploy(one)
     unit, private = f"lockkeeper@{one.digest}.service", f"lockkeeper-private@{one.digest}.socket"
