@@ -13,6 +13,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
+COMMENT_LIMIT = 2000  # characters
+
 
 class StrictSerializer(serializers.Serializer[Any]):
     """Input in which an unknown field is an error: a misspelt name must not be silently ignored."""
@@ -24,6 +26,12 @@ class StrictSerializer(serializers.Serializer[Any]):
                 {str(name): [f"Unknown field. This request knows {known}."] for name in sorted(unknown)}
             )
         return super().to_internal_value(data)
+
+
+class CommentSerializer(StrictSerializer):
+    """A word on what is done, which may be left out."""
+
+    comment = serializers.CharField(required=False, allow_blank=True, default="", max_length=COMMENT_LIMIT)
 
 
 class Representation(serializers.Serializer[Any]):

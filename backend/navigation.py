@@ -26,6 +26,8 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             "Gates",
             ("Decisions", "gavel", "gates_decision"),
             ("Approvals", "thumbs_up_down", "promotions_approval"),
+            ("Pins", "push_pin", "promotions_pin"),
+            ("Vetoes", "block", "promotions_veto"),
             ("Policies", "rule", "gates_policy"),
         ),
         _group(

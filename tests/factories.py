@@ -13,7 +13,7 @@ from apps.builds.models import Build, Report, TestCase, TestResult
 from apps.catalog.models import ApproverGroup, Environment, Membership, Service, Upstream
 from apps.deployments.models import Deployment, FlightRecord, HookEvent, Occupancy, Target
 from apps.gates.models import Decision, Policy
-from apps.promotions.models import Promotion, Standing
+from apps.promotions.models import Pin, Promotion, Standing, Veto
 from apps.releases.models import Release
 
 PASSWORD = "correct-horse-battery"
@@ -162,6 +162,18 @@ def make_promotion(
     return Promotion.objects.create(
         environment=environment, release=release, requested_by=requested_by, **fields
     )
+
+
+def make_pin(environment: Environment, release: Release, **fields: Any) -> Pin:
+    """Somebody holds the environment at the release, until it is lifted unless told otherwise."""
+    defaults = {"reason": "A hotfix is on its way.", "by": fields.pop("by", None) or make_user()}
+    return Pin.objects.create(environment=environment, release=release, **{**defaults, **fields})
+
+
+def make_veto(release: Release, environment: Environment | None = None, **fields: Any) -> Veto:
+    """Somebody has vetoed the release, everywhere unless an environment is named."""
+    defaults = {"reason": "It loses orders.", "by": fields.pop("by", None) or make_user()}
+    return Veto.objects.create(release=release, environment=environment, **{**defaults, **fields})
 
 
 def make_standing(environment: Environment, release: Release, *sentences: str, **fields: Any) -> Standing:

@@ -18,6 +18,7 @@ from tests.factories import (
     make_group,
     make_member,
     make_occupancy,
+    make_pin,
     make_policy,
     make_promotion,
     make_record,
@@ -29,6 +30,7 @@ from tests.factories import (
     make_target,
     make_token,
     make_user,
+    make_veto,
 )
 
 
@@ -65,6 +67,8 @@ class World:
         waiting = {"requested_by": asker, "decision": decision, "reason": f"{mark} waits"}
         promotion = self.keep(make_promotion(environment, release, **waiting))
         self.keep(Approval.objects.create(promotion=promotion, user=approver, verdict="approved"))
+        self.keep(make_pin(environment, release, by=asker, reason=f"{mark} stays"))
+        self.keep(make_veto(release, environment, by=asker, reason=f"{mark} goes nowhere"))
         target = self.keep(make_target(running, f"{mark}-host-1", "BeforeInstall", "AfterInstall"))
         event = self.keep(target.events.get(name="AfterInstall"))
         self.keep(make_record(event))

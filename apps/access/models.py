@@ -40,8 +40,8 @@ class Scope(models.TextChoices):
 
     READ = "read"
     CI = "ci", "register builds, ask for promotions"
-    APPROVE = "approve", "approve and reject"
-    OPERATE = "operate", "cancel what others asked for"
+    APPROVE = "approve", "approve and reject, veto"
+    OPERATE = "operate", "cancel what others asked for, override, pin, veto"
 
 
 class TokenQuerySet(models.QuerySet["Token"]):

@@ -13,22 +13,28 @@ from apps.gates.verdicts import Finding, Verdict, worst
 
 
 def judge(*, rules: Sequence[dict[str, Any]], facts: Facts, at: datetime) -> tuple[Verdict, list[Finding]]:
-    """What a policy's rules say of the facts at a time: the worst verdict, and one finding per rule.
+    """What a policy's rules say of the facts at a time: the worst verdict, and one finding per rule in force.
 
     Without rules the gate is shut. A rule or parameter that this version does not know (a policy written
     by a later one) is inconclusive.
     """
-    findings = [_find(entry, facts, at) for entry in rules]
-    if not findings:
-        findings = [
-            Finding(
-                Verdict.INCONCLUSIVE,
-                f"The policy of {facts.environment} has no rules, so nothing passes.",
-                who=f"whoever manages {facts.service}: give {facts.environment} a policy",
-                rule="policy",
-            )
-        ]
+    findings = [_find(entry, facts, at) for entry in in_force(rules, facts)]
+    if not rules:
+        shut = Finding(
+            Verdict.INCONCLUSIVE,
+            f"The policy of {facts.environment} has no rules, so nothing passes.",
+            who=f"whoever manages {facts.service}: give {facts.environment} a policy",
+            rule="policy",
+        )
+        findings = [shut, *findings]
     return worst(finding.verdict for finding in findings), findings
+
+
+def in_force(rules: Sequence[dict[str, Any]], facts: Facts) -> list[dict[str, Any]]:
+    """A policy's rules, and after them what people have said that no policy may overhear: pins and vetoes."""
+    said = {"not_pinned": facts.pin is not None, "not_vetoed": bool(facts.vetoes)}
+    named = {entry.get("rule") for entry in rules}
+    return [*rules, *({"rule": name} for name, is_said in said.items() if is_said and name not in named)]
 
 
 def _find(entry: dict[str, Any], facts: Facts, at: datetime) -> Finding:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from apps.gates.evaluate import judge
+from apps.gates.evaluate import in_force, judge
 from apps.gates.facts import Facts
 from apps.gates.verdicts import OPENS, Finding, Verdict, by_importance
 
@@ -34,12 +34,13 @@ def look_ahead(*, rules: Sequence[dict[str, Any]], facts: Facts, at: datetime) -
     A rule names the earliest time at which it could pass by itself; that of the latest is where all are
     judged again, since a window may have closed until a soak is over.
     """
-    now = [(entry, _unmet([entry], facts, at)) for entry in rules]
-    supplied = [entry for entry, unmet in now if unmet and all(_can_be_supplied(each) for each in unmet)]
-    timed = [entry for entry in rules if entry not in supplied]
     if not rules:
         return Outlook(earliest=None, not_before=None)
-    unmet_now = {finding.rule for _, unmet in now for finding in unmet}
+    entries = in_force(rules, facts)
+    _, now = judge(rules=entries, facts=facts, at=at)
+    supplied = [entry for entry, finding in zip(entries, now, strict=True) if _can_be_supplied(finding)]
+    timed = [entry for entry in entries if entry not in supplied]
+    unmet_now = {finding.rule for finding in now if finding.verdict not in OPENS}
     moment, unmet = _search(timed, facts, at)
     by_then = tuple(by_importance(finding for finding in unmet if finding.rule not in unmet_now))
     return Outlook(earliest=None if supplied else moment, not_before=moment, by_then=by_then)

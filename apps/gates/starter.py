@@ -7,11 +7,14 @@ from apps.catalog.models import Environment
 from apps.gates.models import Policy
 from apps.gates.services import save_policy
 
-# Wherever a release goes: what was built, and that its tests are there and pass.
+# Wherever a release goes: what was built, that its tests are there and pass, and that nobody holds it back.
 EVERYWHERE: tuple[dict[str, Any], ...] = (
     {"rule": "built_as_defined"},
     {"rule": "evidence_complete"},
     {"rule": "max_failures", "parameters": {"maximum": 0}},
+    {"rule": "not_superseded"},
+    {"rule": "not_pinned"},
+    {"rule": "not_vetoed"},
 )
 # Where an environment is promoted from another: it proved itself there, and a second person agrees.
 DOWNSTREAM: tuple[dict[str, Any], ...] = (

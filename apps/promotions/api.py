@@ -15,7 +15,7 @@ from rest_framework.reverse import reverse
 
 from apps.access.models import Scope
 from apps.access.permissions import acting_user, require_scope
-from apps.api import Polled, Representation, RowsMixin, StrictSerializer, below
+from apps.api import CommentSerializer, Polled, Representation, RowsMixin, StrictSerializer, below
 from apps.catalog.models import Environment
 from apps.catalog.visibility import VisibleMixin, visible
 from apps.deployments.api import DeploymentBriefSerializer
@@ -28,18 +28,12 @@ from apps.promotions.models import Approval, Promotion
 from apps.releases.api import ReleaseBriefSerializer
 from apps.releases.models import Release
 
-COMMENT_LIMIT = 2000  # characters
-
 
 class PromotionRequestSerializer(StrictSerializer):
     """The wish to bring a release to an environment of its service."""
 
     release = serializers.IntegerField(min_value=1, help_text="A release's id.")
     environment = serializers.CharField(max_length=60, help_text="The slug of an environment.")
-
-
-class CommentSerializer(StrictSerializer):
-    comment = serializers.CharField(required=False, allow_blank=True, default="", max_length=COMMENT_LIMIT)
 
 
 class ApprovalSerializer(Representation):

@@ -1,5 +1,7 @@
 """Gather what a gate needs to know, in a fixed number of queries."""
 
+from django.db.models import FilteredRelation, Q
+
 from apps.builds.models import Build, Report, TestResult
 from apps.catalog.models import ApproverGroup, Environment, Membership, Upstream
 from apps.deployments.models import Occupancy
@@ -9,12 +11,15 @@ from apps.gates.facts import (
     Facts,
     FailureFact,
     PersonFact,
+    PinFact,
     PromotionFact,
     ReportFact,
     RunningFact,
+    SupersededFact,
     UpstreamFact,
+    VetoFact,
 )
-from apps.promotions.models import Approval, Promotion
+from apps.promotions.models import Approval, Pin, Promotion, Veto
 from apps.releases.models import Release
 
 FAILURES_TOLD = 20  # the counts are the reports'; nobody reads more names than these in a finding
@@ -24,11 +29,12 @@ MESSAGE_TOLD = 300  # characters
 def gather(*, release: Release, environment: Environment, promotion: Promotion | None = None) -> Facts:
     """Everything the rules may ask about a release at the gate of an environment, as it stands now.
 
-    The queries: release with build, environment, what runs there, reports, failures, upstreams, occupancies
-    and promotions there, approvers and their groups; with a promotion also its requester and its approvals.
+    The queries: release with build, environment with its pin, what runs there, reports, failures, upstreams,
+    occupancies and promotions there, approvers and their groups, vetoes, the newest release on its way here;
+    with a promotion also its requester and its approvals.
     """
     release = Release.objects.select_related("build", "service").defer("manifest").get(pk=release.pk)
-    environment = Environment.objects.get(pk=environment.pk)
+    environment, pin = _environment(environment.pk)
     approvers = _approvers(release.service_id)
     running = Occupancy.objects.current().filter(environment=environment).select_related("release")
     occupancy = running.defer("release__manifest").first()
@@ -48,7 +54,69 @@ def gather(*, release: Release, environment: Environment, promotion: Promotion |
         approvals=_approvals(promotion, approvers) if promotion else (),
         approvers=approvers,
         running=_running(occupancy, reports[occupancy.release.build_id]) if occupancy else None,
+        pin=pin,
+        vetoes=_vetoes(release, environment),
+        superseded_by=_superseded_by(release, environment, occupancy),
     )
+
+
+def _environment(pk: int) -> tuple[Environment, PinFact | None]:
+    """The environment, and what holds it: one pin at most is open. Whether it has expired is for the rule."""
+    rows = Environment.objects.annotate(
+        open_pin=FilteredRelation("pins", condition=Q(pins__lifted_at=None))
+    ).select_related("open_pin__release", "open_pin__by")  # type: ignore[misc]  # which mypy does not see
+    environment = rows.defer("open_pin__release__manifest").get(pk=pk)  # type: ignore[misc]  # likewise
+    # Set by Django only where there is one.
+    pin: Pin | None = getattr(environment, "open_pin", None)
+    if pin is None:
+        return environment, None
+    return environment, PinFact(
+        id=pin.pk,
+        release_id=pin.release_id,
+        version=pin.release.version,
+        reason=pin.reason,
+        by=PersonFact(id=pin.by_id, username=pin.by.username),
+        at=pin.created_at,
+        expires_at=pin.expires_at,
+    )
+
+
+def _vetoes(release: Release, environment: Environment) -> tuple[VetoFact, ...]:
+    here = Q(environment=None) | Q(environment=environment)
+    return tuple(
+        VetoFact(
+            id=veto.pk,
+            environment=environment.slug if veto.environment_id else "",
+            reason=veto.reason,
+            by=PersonFact(id=veto.by_id, username=veto.by.username),
+            at=veto.created_at,
+        )
+        for veto in Veto.objects.standing().filter(here, release=release).select_related("by").order_by("id")
+    )
+
+
+def _superseded_by(
+    release: Release, environment: Environment, running: Occupancy | None
+) -> SupersededFact | None:
+    """The newest of the releases after this one that runs in the environment or is to be brought there."""
+    coming = (
+        Promotion.objects.filter(
+            environment=environment,
+            release__gt=release.pk,
+            status__in=(Promotion.Status.PENDING, *Promotion.UNDER_WAY),
+        )
+        .order_by("-release", "-id")
+        .values("pk", "release", "release__version")
+        .first()
+    )
+    ahead = running.release_id if running and running.release_id > release.pk else None
+    if running and ahead and (coming is None or ahead >= coming["release"]):
+        return SupersededFact(release_id=ahead, version=running.release.version, promotion_id=None)
+    if coming:
+        return SupersededFact(
+            release_id=coming["release"], version=coming["release__version"], promotion_id=coming["pk"]
+        )
+    return None
 
 
 def _build(build: Build) -> BuildFact:

@@ -1,9 +1,9 @@
-"""The wish to bring a release to an environment, and who agreed."""
+"""The wish to bring a release to an environment, who agreed, and what people hold back."""
 
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 
 from apps.catalog.models import Environment
@@ -134,6 +134,122 @@ class Approval(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} {self.verdict}"
+
+
+class PinQuerySet(models.QuerySet["Pin"]):
+    def standing(self) -> "PinQuerySet":
+        """Those that hold their environment now."""
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()), lifted_at=None)
+
+
+class Pin(models.Model):
+    """An environment is held at a release: no other may go there until the pin is lifted or has expired."""
+
+    environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="pins")
+    release = models.ForeignKey(
+        Release,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="Without one, what runs there now.",
+    )
+    reason = models.TextField(max_length=2000)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(
+        null=True, blank=True, help_text="It holds until then; without, until somebody lifts it."
+    )
+    lifted_at = models.DateTimeField(null=True, blank=True)
+    # Nobody, where it had expired when the next one was set.
+    lifted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+
+    objects = PinQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["environment"], condition=Q(lifted_at=None), name="pin_one_open_per_environment"
+            ),
+            models.CheckConstraint(condition=~Q(reason=""), name="pin_has_a_reason"),
+            models.CheckConstraint(
+                condition=Q(expires_at=None) | Q(expires_at__gt=F("created_at")),
+                name="pin_expires_after_it_was_set",
+            ),
+            models.CheckConstraint(
+                condition=Q(lifted_by=None) | Q(lifted_at__isnull=False), name="pin_lifted_by_has_a_time"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.environment} held at {self.release}"
+
+    @property
+    def stands(self) -> bool:
+        """Whether it holds its environment now."""
+        return self.lifted_at is None and (self.expires_at is None or self.expires_at > timezone.now())
+
+
+class VetoQuerySet(models.QuerySet["Veto"]):
+    def standing(self) -> "VetoQuerySet":
+        """Those that nobody has lifted."""
+        return self.filter(lifted_at=None)
+
+
+class Veto(models.Model):
+    """A release may not go to an environment, or to none of its service's, until the veto is lifted."""
+
+    release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="vetoes")
+    environment = models.ForeignKey(
+        Environment,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="Without one, every environment of the service.",
+    )
+    reason = models.TextField(max_length=2000)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    lifted_at = models.DateTimeField(null=True, blank=True)
+    lifted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+
+    objects = VetoQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "vetoes"
+        constraints = [
+            # Two, since NULLs differ from each other.
+            models.UniqueConstraint(
+                fields=["release", "environment"],
+                condition=Q(lifted_at=None),
+                name="veto_one_open_per_environment",
+            ),
+            models.UniqueConstraint(
+                fields=["release"],
+                condition=Q(lifted_at=None, environment=None),
+                name="veto_one_open_per_service",
+            ),
+            models.CheckConstraint(condition=~Q(reason=""), name="veto_has_a_reason"),
+            models.CheckConstraint(
+                condition=Q(lifted_by=None, lifted_at=None)
+                | Q(lifted_by__isnull=False, lifted_at__isnull=False),
+                name="veto_lifted_by_somebody",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.release} not to {self.environment or 'any environment'}"
+
+    @property
+    def stands(self) -> bool:
+        """Whether nobody has lifted it."""
+        return self.lifted_at is None
 
 
 class Standing(Leasable):

@@ -3,7 +3,10 @@
 from rest_framework.routers import SimpleRouter
 
 from apps.promotions.api import PromotionViewSet
+from apps.promotions.hold_api import PinViewSet, VetoViewSet
 
 router = SimpleRouter()
 router.register("promotions", PromotionViewSet, basename="promotion")
+router.register("pins", PinViewSet, basename="pin")
+router.register("vetoes", VetoViewSet, basename="veto")
 urlpatterns = router.urls

@@ -24,6 +24,7 @@ from tests.factories import (
     make_group,
     make_member,
     make_occupancy,
+    make_pin,
     make_policy,
     make_promotion,
     make_record,
@@ -35,6 +36,7 @@ from tests.factories import (
     make_target,
     make_token,
     make_user,
+    make_veto,
 )
 
 EVENTS = ("BeforeInstall", "AfterInstall", "ApplicationStart")
@@ -82,6 +84,9 @@ def make_one_of_each(slug: str) -> None:
     make_target(running, "staging-2", *EVENTS)
     make_promotion(environment, running.release, status="deploying", deployment=running)
     Approval.objects.create(promotion=promotion, user=make_user(), verdict="approved")
+    make_pin(environment, release)
+    make_veto(release, environment)
+    make_veto(release)
     record(chain=slug, action="service.registered", subject=f"service:{service.pk}", actor=requester)
     make_token(requester)
     make_group(service, "release-managers", requester)

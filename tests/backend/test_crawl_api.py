@@ -11,7 +11,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from apps.builds.models import Build
 from apps.catalog.models import Membership
-from apps.promotions.models import Promotion, Standing
+from apps.promotions.models import Promotion, Standing, Veto
 from apps.releases.models import Release
 from tests.clients import ApiClient
 from tests.factories import make_member, make_service, make_user
@@ -31,6 +31,15 @@ def build_request(world: World) -> dict[str, Any]:
     return {"service": world.mark, "codebuild_id": build.codebuild_id, "commit": build.commit}
 
 
+def pin_wish(world: World) -> dict[str, Any]:
+    where = {"service": world.mark, "environment": world.staging.slug}
+    return {**where, "release": world.rows[Release].pk, "reason": "It stays."}
+
+
+def veto_wish(world: World) -> dict[str, Any]:
+    return {"release": world.rows[Release].pk, "reason": "It goes nowhere."}
+
+
 class Write(NamedTuple):
     """Who may do it, and with which body; superusers are listed like a role."""
 
@@ -48,6 +57,10 @@ WRITES = {
     # None of the visitors has given an approval to take back.
     "promotion-withdraw": Write({"approver"}, answers=(409,)),
     "promotion-cancel": Write(MOVERS | {"superuser"}),
+    "pin-list": Write({"operator", "superuser"}, pin_wish),
+    "pin-lift": Write({"operator", "superuser"}),
+    "veto-list": Write({"approver", "operator", "superuser"}, veto_wish),
+    "veto-lift": Write({"approver", "operator", "superuser"}),
 }
 # Where a parameter of an address is not the view's own lookup.
 PARAMETERS = {"build": (Build, "pk")}
@@ -55,6 +68,8 @@ PARAMETERS = {"build": (Build, "pk")}
 FILTERS = {
     ("decision-list", "promotion"): (Promotion, "pk"),
     ("environment-list", "still_passes"): (Standing, "still_passes"),
+    ("veto-list", "environment"): (Veto, "environment__slug"),
+    ("veto-list", "stands"): (Veto, "stands"),
 }
 # Of no service: the same for everybody.
 COMMON = {"rule-list", "rule-detail"}

@@ -1,9 +1,10 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from apps.gates.evaluate import judge
-from apps.gates.facts import Facts
+from apps.gates.facts import Facts, PinFact, VetoFact
 from apps.gates.rules import RULES
 from apps.gates.verdicts import WORST_FIRST, Verdict, worst
 from tests.gates.make import (
@@ -96,3 +97,20 @@ def test_facts_of_an_older_decision_can_still_be_read():
     for report in told["reports"]:
         del report["lines_covered"], report["lines_total"]
     assert Facts.from_json(told) == facts()
+
+
+def test_pins_and_vetoes_count_without_a_rule_that_names_them():
+    """A policy from before there were such rules must not overhear a person's no."""
+    pin = PinFact(id=4, release_id=41, version="1.1.0", reason="Stay.", by=BEN, at=NOON, expires_at=None)
+    veto = VetoFact(id=6, environment="", reason="No.", by=BEN, at=NOON)
+    told = replace(GOOD, pin=pin, vetoes=(veto,))
+    verdict, findings = judge(rules=[{"rule": "approved"}], facts=told, at=NOON)
+    assert verdict == Verdict.BLOCKED
+    assert [(each.rule, each.verdict) for each in findings] == [
+        ("approved", "pass"),
+        ("not_pinned", "blocked"),
+        ("not_vetoed", "blocked"),
+    ]
+    rules = [{"rule": "not_vetoed"}, {"rule": "not_pinned"}]
+    assert [each.rule for each in judge(rules=rules, facts=told, at=NOON)[1]] == ["not_vetoed", "not_pinned"]
+    assert judge(rules=[], facts=told, at=NOON)[1][0].rule == "policy"

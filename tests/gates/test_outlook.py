@@ -1,11 +1,12 @@
 """When a gate could open, with rules that wait for time, for people and for evidence."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from apps.gates import evaluate
-from apps.gates.facts import Facts
+from apps.gates.facts import Facts, PinFact
 from apps.gates.outlook import look_ahead
 from apps.gates.parameters import NoParameters
 from apps.gates.rules.base import Rule
@@ -117,3 +118,11 @@ def test_a_rule_that_promises_what_it_does_not_keep_ends_the_search(rule):
 def test_a_gate_without_rules_stays_shut():
     outlook = ahead()
     assert (outlook.earliest, outlook.not_before) == (None, None)
+
+
+def test_a_pin_with_an_end_is_waited_for_like_a_soak(rule):
+    pin = PinFact(1, 41, "1.1.0", "Stay.", BEN, NOON, expires_at=NOON + hours(2))
+    assert ahead(MAX_FAILURES, pin=pin).earliest == NOON + hours(2)
+    assert ahead(MAX_FAILURES, rule("soak", soak(hours(3))), pin=pin).earliest == NOON + hours(3)
+    assert ahead(MAX_FAILURES, pin=replace(pin, expires_at=None)).not_before is None
+    assert ahead(APPROVED, pin=pin).not_before == NOON + hours(2)

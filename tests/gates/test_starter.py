@@ -23,10 +23,11 @@ class StarterTests(TestCase):
     def test_the_first_environment_asks_for_evidence_and_the_next_for_people_too(self):
         staging = make_environment()
         production = make_environment(staging.service, "production", upstreams=(staging,))
-        evidence = ["built_as_defined", "evidence_complete", "max_failures"]
-        assert names(give_starter_policy(environment=staging)) == evidence
+        everywhere = ["built_as_defined", "evidence_complete", "max_failures"]
+        everywhere += ["not_superseded", "not_pinned", "not_vetoed"]
+        assert names(give_starter_policy(environment=staging)) == everywhere
         assert names(give_starter_policy(environment=production)) == [
-            *evidence,
+            *everywhere,
             "verified_upstream",
             "approved",
         ]

@@ -19,7 +19,7 @@ from tests.factories import (
 
 
 class Cast:
-    """ann and dan develop, ben and cem approve, vic only looks, eve is a stranger."""
+    """ann and dan develop, ben and cem approve, olga and omar operate, vic only looks, eve is a stranger."""
 
     def __init__(self) -> None:
         self.service = make_service("shop")
@@ -29,6 +29,8 @@ class Cast:
         self.dan = make_member(self.service, "developer", "approver", username="dan")
         self.ben = make_member(self.service, "approver", username="ben")
         self.cem = make_member(self.service, "approver", username="cem")
+        self.olga = make_member(self.service, "operator", username="olga")
+        self.omar = make_member(self.service, "operator", username="omar")
         self.vic = make_member(self.service, "viewer", username="vic")
         self.eve = make_user("eve")
         self.policy(self.staging, "built_as_defined")

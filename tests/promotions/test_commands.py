@@ -8,7 +8,7 @@ from django.db import connection
 from django.test import TestCase
 
 from apps.deployments.models import Deployment
-from apps.promotions.models import Promotion
+from apps.promotions.models import Pin, Promotion, Veto
 from apps.promotions.services import cancel_promotion, start_promotion
 from tests.factories import make_deployment, make_report, make_result
 from tests.promotions.cast import Cast
@@ -164,3 +164,48 @@ def test_promote_waits_until_the_end(end, expected):
     thread.join(20)
     assert code == expected
     assert f"is {end}: as the test wants" in out
+
+
+class HoldCommandTests(TestCase):
+    @classmethod
+    def setUpTestData(cls):
+        cls.cast = Cast()
+        cls.release = cls.cast.release()
+
+    def pin(self, *more, user="olga"):
+        return run("pin", "shop", "staging", "--user", user, *more)[0]
+
+    def veto(self, *more, user="ben"):
+        return run("veto", "shop", self.release.version, "--user", user, *more)[0]
+
+    def test_an_environment_is_held_and_let_go(self):
+        hold = ("--release", self.release.version, "--reason", "Stay.")
+        for _ in range(2):
+            assert self.pin(*hold) == (
+                f"shop/staging is held at {self.release.version} until somebody lifts it.\n"
+            )
+        assert "no longer" in self.pin("--lift", user="omar")
+        with pytest.raises(CommandError, match="Nobody holds shop/staging"):
+            self.pin("--lift")
+        assert " until 20" in self.pin(*hold, "--hours", "2")
+        assert Pin.objects.count() == 2
+
+    def test_a_release_is_vetoed_and_let_go(self):
+        assert "may not go to any environment" in self.veto("--reason", "No.")
+        assert "may not go to staging" in self.veto("--reason", "No.", "--environment", "staging")
+        assert "kept from staging no longer" in self.veto("--lift", "--environment", "staging", user="olga")
+        with pytest.raises(CommandError, match=r"no veto that keeps .* from staging"):
+            self.veto("--lift", "--environment", "staging")
+        assert Veto.objects.standing().get().environment is None
+
+    def test_what_is_wrong_is_one_line(self):
+        for call, words in (
+            (lambda: self.pin("--reason", "Stay."), "Nothing runs in staging"),
+            (self.pin, "A pin needs a reason"),
+            (lambda: self.pin("--reason", "Stay.", "--hours", "1e99"), "no time from now"),
+            (lambda: self.pin("--reason", "Stay.", user="ben"), "ben must be operator of shop"),
+            (lambda: self.veto("--reason", "No.", user="ann"), "ann must be approver or operator of shop"),
+            (lambda: self.veto("--environment", "prod"), "no environment 'prod'"),
+        ):
+            with pytest.raises(CommandError, match=words):
+                call()

@@ -1,10 +1,12 @@
 import json
 
 from django.test import TestCase
+from django.utils import timezone
 
 from apps.catalog.groups import add_to_group, register_group, remove_from_group
 from apps.gates.facts import Facts
 from apps.promotions.facts import FAILURES_TOLD, gather
+from apps.promotions.models import Promotion
 from apps.promotions.services import approve_promotion
 from tests.factories import (
     make_build,
@@ -12,10 +14,12 @@ from tests.factories import (
     make_environment,
     make_member,
     make_occupancy,
+    make_pin,
     make_promotion,
     make_release,
     make_report,
     make_result,
+    make_veto,
 )
 from tests.promotions.cast import Cast
 
@@ -119,8 +123,8 @@ class GatherTests(TestCase):
     def test_the_number_of_queries_does_not_grow(self):
         # 1: release, build and service  2: environment  3: groups  4: approvers  5: what runs there
         # 6: reports  7: failures  8: upstreams  9: occupancies  10: promotions there
-        # 11: promotion and requester  12: approvals
-        with self.assertNumQueries(12):
+        # 11: promotion and requester  12: approvals  13: vetoes  14: the newest release on its way
+        with self.assertNumQueries(14):
             self.gather()
         make_occupancy(make_deployment(self.cast.production))
         for number in range(30):
@@ -136,9 +140,51 @@ class GatherTests(TestCase):
                 group=register_group(service=self.cast.service, name=f"group-{number}"), user=approver
             )
             approve_promotion(promotion=self.promotion, user=approver)
-        with self.assertNumQueries(12):
+        make_pin(self.cast.production, self.release)
+        make_veto(self.release)
+        make_veto(self.release, self.cast.production)
+        with self.assertNumQueries(14) as queries:
             facts = self.gather()
+        assert not any('"manifest"' in query["sql"] for query in queries)
         assert len(facts.reports) == 30
         assert len(facts.failures) == FAILURES_TOLD
         assert len(facts.upstreams) == 6
         assert len(facts.approvals) == 5
+        assert len(facts.vetoes) == 2
+
+    def test_it_tells_what_is_pinned_and_vetoed_here(self):
+        elsewhere = make_pin(self.cast.staging, self.release)
+        make_pin(self.cast.production, self.release, lifted_at=timezone.now())
+        make_veto(self.release, self.cast.staging)
+        make_veto(self.cast.release(), self.cast.production)
+        lifted = {"lifted_at": timezone.now(), "lifted_by": self.cast.ben}
+        make_veto(self.release, self.cast.production, **lifted)
+        facts = self.gather()
+        assert (facts.pin, facts.vetoes) == (None, ())
+        pin = make_pin(self.cast.production, elsewhere.release, by=self.cast.ben, reason="Stay.")
+        here = make_veto(self.release, self.cast.production, by=self.cast.ben)
+        everywhere = make_veto(self.release, by=self.cast.ben)
+        facts = self.gather()
+        assert (facts.pin.id, facts.pin.version, facts.pin.reason) == (pin.pk, self.release.version, "Stay.")
+        assert facts.pin.by.username == "ben"
+        assert [(each.id, each.environment) for each in facts.vetoes] == [
+            (here.pk, "production"),
+            (everywhere.pk, ""),
+        ]
+
+    def test_it_tells_of_the_newest_release_that_is_ahead(self):
+        assert self.gather().superseded_by is None
+        make_occupancy(make_deployment(self.cast.staging, self.cast.release()))
+        assert self.gather().superseded_by is None
+        runs = self.cast.release()
+        make_occupancy(make_deployment(self.cast.production, runs))
+        ahead = self.gather().superseded_by
+        assert (ahead.release_id, ahead.version, ahead.promotion_id) == (runs.pk, runs.version, None)
+        waits = make_promotion(self.cast.production, self.cast.release())
+        ahead = self.gather().superseded_by
+        assert (ahead.release_id, ahead.promotion_id) == (waits.release_id, waits.pk)
+        Promotion.objects.filter(pk=waits.pk).update(status="cancelled")
+        assert self.gather().superseded_by.release_id == runs.pk
+        # For the newest, older ones do not matter.
+        newest = gather(release=waits.release, environment=self.cast.production)
+        assert newest.superseded_by is None

@@ -8,6 +8,9 @@ from apps.gates.rules import (
     max_failures,
     min_pass_rate,
     min_tests,
+    not_pinned,
+    not_superseded,
+    not_vetoed,
     required_reports,
     verified_upstream,
 )
@@ -25,5 +28,8 @@ RULES: dict[str, Rule] = {
         min_tests,
         verified_upstream,
         approved,
+        not_superseded,
+        not_pinned,
+        not_vetoed,
     )
 }
