@@ -13,6 +13,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
+from apps.query import QueryError
+
 COMMENT_LIMIT = 2000  # characters
 
 
@@ -32,6 +34,14 @@ class CommentSerializer(StrictSerializer):
     """A word on what is done, which may be left out."""
 
     comment = serializers.CharField(required=False, allow_blank=True, default="", max_length=COMMENT_LIMIT)
+
+
+def read_query(request: Request, kind: type[serializers.Serializer[Any]]) -> dict[str, Any]:
+    """The query parameters as a serializer reads them, for answers that are no list; QueryError otherwise."""
+    query = kind(data=request.query_params)
+    if not query.is_valid():
+        raise QueryError(query.errors)
+    return query.validated_data
 
 
 class Representation(serializers.Serializer[Any]):

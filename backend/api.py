@@ -9,6 +9,8 @@ from rest_framework import exceptions, pagination, parsers, renderers
 from rest_framework.request import Request
 from rest_framework.settings import api_settings
 
+from apps.query import QueryError
+
 
 class JSONRenderer(renderers.BaseRenderer):
     """JSON by orjson, which writes datetimes and UUIDs itself."""
@@ -52,10 +54,6 @@ class JSONParser(parsers.BaseParser):
             return orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise exceptions.ParseError(f"The body is not JSON: {error}.") from None
-
-
-class QueryError(exceptions.ValidationError):
-    """A query parameter that is unknown or has a value it cannot have."""
 
 
 class CursorPagination(pagination.CursorPagination):

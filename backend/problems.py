@@ -15,7 +15,8 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
 from apps.errors import DomainError, Unavailable
-from backend.api import JSONRenderer, QueryError, to_json
+from apps.query import QueryError
+from backend.api import JSONRenderer, to_json
 
 CONTENT_TYPE = "application/problem+json"
 DATABASE_AWAY = "The database does not answer. Try again; if it stays so, look at /readyz."

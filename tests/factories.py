@@ -9,7 +9,9 @@ from django.utils import timezone
 
 from apps.access.models import Token, User
 from apps.access.services import create_token
-from apps.builds.models import Build, Report, TestCase, TestResult
+from apps.builds.coverage import pack
+from apps.builds.models import Build, CoveredFiles, Report, TestCase, TestResult
+from apps.builds.parsers.file_coverage import FileCoverage, add_up
 from apps.catalog.models import ApproverGroup, Environment, Membership, Service, Upstream
 from apps.deployments.models import Deployment, FlightRecord, HookEvent, Occupancy, Target
 from apps.gates.models import Decision, Policy
@@ -99,6 +101,27 @@ def make_report(
     return Report.objects.create(
         build=build, name=name, passed=passed, failed=failed, **{**defaults, **fields}
     )
+
+
+def make_coverage(build: Build, *, name: str = "coverage", **fields: Any) -> Report:
+    """A complete coverage report; ``files`` are its (covered, total) lines by path."""
+    counts = fields.pop("files", {"app/a.py": (8, 10), "app/b.py": (0, 10)})
+    files = [FileCoverage(path, covered, total) for path, (covered, total) in counts.items()]
+    summed = add_up(files)
+    report = make_report(
+        build,
+        name=name,
+        passed=0,
+        type="CODE_COVERAGE",
+        **{
+            **dict.fromkeys(("declared", "returned", "parsed")),
+            "lines_covered": summed.lines_covered,
+            "lines_total": summed.lines_total,
+            **fields,
+        },
+    )
+    CoveredFiles.objects.create(report=report, packed=pack(files))
+    return report
 
 
 def make_result(report: Report, *, name: str = "", status: str = "FAILED", **fields: Any) -> TestResult:

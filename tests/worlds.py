@@ -12,6 +12,7 @@ from apps.promotions.models import Approval
 from apps.rollout.models import MigrationRun
 from tests.factories import (
     make_build,
+    make_coverage,
     make_decision,
     make_deployment,
     make_environment,
@@ -52,6 +53,7 @@ class World:
         environment = self.keep(make_environment(service, f"{mark}-production", upstreams=(staging,)))
         build = self.keep(make_build(service, requested_by=asker, log_url=f"https://logs.example/{mark}"))
         report = self.keep(make_report(build, name=f"{mark}-unit", failed=1))
+        make_coverage(build, name=f"{mark}-coverage", files={f"{mark}/a.py": (1, 2)})
         result = self.keep(make_result(report, name=f"test_{mark}", message=f"{mark} is not right"))
         self.keep(result.case)
         self.keep(

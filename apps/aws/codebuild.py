@@ -78,6 +78,14 @@ class Export:
 
 
 @dataclass(frozen=True)
+class CoverageSummary:
+    """What CodeBuild counted in a coverage report."""
+
+    lines_covered: int
+    lines_total: int
+
+
+@dataclass(frozen=True)
 class ReportInfo:
     """A report as BatchGetReports tells it."""
 
@@ -90,6 +98,7 @@ class ReportInfo:
     total: int | None
     counts: dict[str, int]  # by CodeBuild's status of a case
     export: Export | None
+    coverage: CoverageSummary | None = None  # of a coverage report that is finished
 
     @property
     def id(self) -> str:
@@ -218,6 +227,7 @@ def _word(on: bool) -> str:
 
 def _report(report: "ReportTypeDef") -> ReportInfo:
     summary = report.get("testSummary")
+    coverage = report.get("codeCoverageSummary")
     config = report.get("exportConfig", {})
     destination = config.get("s3Destination", {})
     group_arn = report.get("reportGroupArn", "")
@@ -237,6 +247,12 @@ def _report(report: "ReportTypeDef") -> ReportInfo:
             zipped=destination.get("packaging") == "ZIP",
         )
         if config.get("exportConfigType") == "S3"
+        else None,
+        coverage=CoverageSummary(
+            lines_covered=coverage.get("linesCovered", 0),
+            lines_total=coverage.get("linesCovered", 0) + coverage.get("linesMissed", 0),
+        )
+        if coverage
         else None,
     )
 

@@ -1,19 +1,74 @@
 """Builds and their evidence: reading only."""
 
+from typing import Any
+
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from apps.admin_base import LABELS, ReadOnlyAdmin, ReadOnlyInline, only, pretty
+from apps.builds.coverage import (
+    COVERAGE,
+    Comparison,
+    compare_coverage,
+    earlier_report,
+    percent,
+)
 from apps.builds.models import Build, Report, ReportFile, TestCase, TestResult
+from apps.builds.parsers.file_coverage import FileCoverage
+from apps.errors import DomainError
+
+FILES_SHOWN = 50
+
+
+def _share(report: Report) -> str:
+    """A coverage report's share of lines; a dash for one of tests."""
+    share = percent(FileCoverage("", report.lines_covered or 0, report.lines_total or 0))
+    return "-" if share is None else f"{share:.2f} %"
+
+
+def _files(comparison: Comparison) -> SafeString:
+    """The files that lost most against the earlier report, or have most lines that no test ran."""
+    against = comparison.against
+    files = comparison.ordered("change" if against else "missed")
+    head = "The files with most lines that no test ran:"
+    if against:
+        page = reverse("admin:builds_report_change", args=[against.pk])
+        head = format_html(
+            'Those that lost most against <a class="text-link" href="{}">{}</a> come first:',
+            page,
+            against.build,
+        )
+    rows = format_html_join(
+        "",
+        '<tr><td class="break-all pr-4">{}</td><td class="pr-4 text-right">{}</td>'
+        '<td class="pr-4 text-right">{}</td><td class="text-right">{}</td></tr>',
+        (
+            (
+                file.path,
+                f"{file.now.lines_covered:,}/{file.now.lines_total:,}" if file.now else "gone",
+                "" if percent(file.now) is None else f"{percent(file.now):.2f} %",
+                "" if file.change is None else f"{file.change:+.2f}",
+            )
+            for file in files[:FILES_SHOWN]
+        ),
+    )
+    more = f"and {len(files) - FILES_SHOWN:,} more" if len(files) > FILES_SHOWN else ""
+    return format_html('<p>{}</p><table class="text-xs">{}</table><p>{}</p>', head, rows, more)
 
 
 class ReportInline(ReadOnlyInline):
     model = Report
-    fields = ("name", "status", "passed", "failed", "errors", "skipped", "unknown", "problem")
+    fields = ("name", "status", "passed", "failed", "errors", "skipped", "unknown", "lines", "problem")
     show_change_link = True
+
+    @display(description="lines covered")
+    def lines(self, report: Report) -> str:
+        return _share(report)
 
 
 class TestResultInline(ReadOnlyInline):
@@ -117,6 +172,8 @@ class ReportAdmin(ReadOnlyAdmin):
         "is_complete",
         "problem",
         "show_outcomes",
+        "show_coverage",
+        "show_files",
         "declared",
         "returned",
         "parsed",
@@ -125,6 +182,30 @@ class ReportAdmin(ReadOnlyAdmin):
         "arn",
     )
     inlines = (TestResultInline, ReportFileInline)
+
+    def get_fields(self, request: HttpRequest, obj: Report | None = None) -> Any:
+        """Without what only the other kind of report has."""
+        tests = ("show_outcomes", "declared", "returned", "parsed", "truncated", "show_duration")
+        covered = obj is not None and obj.type == COVERAGE
+        without = tests if covered else ("show_coverage", "show_files")
+        return [name for name in super().get_fields(request, obj) if name not in without]
+
+    @display(description="lines covered")
+    def show_coverage(self, report: Report) -> str:
+        if report.lines_total is None:
+            return "unknown"
+        branches = ""
+        if report.branches_total:
+            branches = f", {report.branches_covered:,} of {report.branches_total:,} branches"
+        return f"{_share(report)}: {report.lines_covered:,} of {report.lines_total:,} lines{branches}"
+
+    @display(description="files")
+    def show_files(self, report: Report) -> str:
+        try:
+            comparison = compare_coverage(report, earlier_report(report))
+        except DomainError as error:
+            return str(error)
+        return _files(comparison)
 
     @display(description="outcomes")
     def show_outcomes(self, report: Report) -> str:

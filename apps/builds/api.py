@@ -9,13 +9,17 @@ from django.db.models.fields.json import KT
 from django.db.models.functions import JSONObject
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import mixins, serializers, status, viewsets
+from rest_framework.decorators import action
+from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
+from rest_framework.utils.urls import replace_query_param
 
 from apps.access.models import Scope
 from apps.access.permissions import acting_user
-from apps.api import Polled, Representation, RowsMixin, StrictSerializer, below
+from apps.api import Polled, Representation, RowsMixin, StrictSerializer, below, read_query
+from apps.builds.coverage import compare_coverage, coverage_report
 from apps.builds.models import Build, Report, TestResult
 from apps.builds.services import register_build
 from apps.catalog.models import Service
@@ -96,6 +100,10 @@ class ReportSerializer(Representation):
     skipped = serializers.IntegerField()
     unknown = serializers.IntegerField()
     duration_ns = serializers.IntegerField()
+    lines_covered = serializers.IntegerField(allow_null=True, help_text="Of a coverage report.")
+    lines_total = serializers.IntegerField(allow_null=True)
+    branches_covered = serializers.IntegerField(allow_null=True)
+    branches_total = serializers.IntegerField(allow_null=True)
 
     columns = (
         "id",
@@ -114,10 +122,15 @@ class ReportSerializer(Representation):
         "skipped",
         "unknown",
         "duration_ns",
+        "lines_covered",
+        "lines_total",
+        "branches_covered",
+        "branches_total",
     )
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        complete = Report(parsed=row["parsed"], problem=row["problem"]).complete
+        asked = ("type", "parsed", "lines_total", "problem")
+        complete = Report(**{name: row[name] for name in asked}).complete
         return {name: row[name] for name in self.columns} | {"complete": complete}
 
 
@@ -235,6 +248,66 @@ class TestResultSerializer(Representation):
         }
 
 
+class CoverageQuerySerializer(StrictSerializer):
+    """Which coverage, compared with what, and which of its files."""
+
+    report = serializers.CharField(
+        required=False,
+        default="",
+        help_text="A report's name; needed where the build has several of coverage.",
+    )
+    against = serializers.IntegerField(
+        required=False,
+        default=None,
+        min_value=1,
+        max_value=2**63 - 1,
+        help_text="The id of another build of the service, to be compared with.",
+    )
+    order = serializers.ChoiceField(
+        ["path", "change", "missed"],
+        required=False,
+        default="path",
+        help_text="By path; what lost most first; or what has most lines that no test ran first.",
+    )
+    changed = serializers.BooleanField(
+        required=False, default=False, help_text="Without the files that are the same in both builds."
+    )
+    page = serializers.IntegerField(required=False, default=1, min_value=1, max_value=100_000)
+    page_size = serializers.IntegerField(required=False, default=50, min_value=1, max_value=200)
+
+
+class CoverageCountsSerializer(Representation):
+    lines_covered = serializers.IntegerField()
+    lines_total = serializers.IntegerField()
+    branches_covered = serializers.IntegerField(allow_null=True)
+    branches_total = serializers.IntegerField(allow_null=True)
+    percent = serializers.FloatField(
+        allow_null=True, help_text="Of the lines, rounded down; null where there is none."
+    )
+
+
+class CoveredFileSerializer(Representation):
+    """A source file; ``now`` is null where only the other build has it, ``before`` where only this one."""
+
+    path = serializers.CharField()
+    now = CoverageCountsSerializer(allow_null=True)
+    before = CoverageCountsSerializer(allow_null=True)
+    change = serializers.FloatField(allow_null=True, help_text="Percentage points of lines.")
+
+
+class CoverageSerializer(Representation):
+    """Coverage by file, a page of it. apps.builds.coverage builds it."""
+
+    build = serializers.IntegerField()
+    report = serializers.CharField()
+    against = serializers.IntegerField(allow_null=True, help_text="The build that it is compared with.")
+    now = CoverageCountsSerializer(help_text="Of the whole report.")
+    before = CoverageCountsSerializer(allow_null=True)
+    change = serializers.FloatField(allow_null=True, help_text="Percentage points of lines.")
+    next = serializers.URLField(allow_null=True, help_text="The next page of files.")
+    files = CoveredFileSerializer(many=True)
+
+
 class BuildFilter(django_filters.FilterSet):
     service = django_filters.CharFilter("service__slug", help_text="A service's slug.")
     codebuild_id = django_filters.CharFilter("codebuild_id")
@@ -288,6 +361,26 @@ class BuildViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, views
         if created:
             return Response(data, status=status.HTTP_201_CREATED, headers={"Location": location})
         return Response(data)
+
+    @extend_schema(parameters=[CoverageQuerySerializer], responses=CoverageSerializer)
+    @action(detail=True, methods=["get"])
+    def coverage(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Tell its coverage by file, with the change against another build."""
+        query = read_query(request, CoverageQuerySerializer)
+        builds = visible(Build.objects.all(), request.user, self.service_path)
+        build: Build = get_object_or_404(builds, pk=self.kwargs["pk"])
+        against = builds.filter(pk=query["against"]).first()
+        if query["against"] and against is None:
+            raise NotFound(f"There is no build {query['against']} to compare with.")
+        comparison = compare_coverage(coverage_report(build, query["report"]), against)
+        files = comparison.ordered(query["order"], changed=query["changed"])
+        end = query["page"] * query["page_size"]
+        address = request.build_absolute_uri()
+        row = comparison.to_json() | {
+            "next": replace_query_param(address, "page", query["page"] + 1) if end < len(files) else None,
+            "files": [file.to_json() for file in files[end - query["page_size"] : end]],
+        }
+        return Response(row)
 
     def get_serializer_class(self) -> type[Representation]:
         return BuildSerializer if self.action == "list" else BuildDetailSerializer

@@ -1,4 +1,4 @@
-"""Read a build's test reports from CodeBuild and S3: what it declares, and what the raw files hold.
+"""Read a build's reports from CodeBuild and S3: what it declares, and what the raw files hold.
 
 Nothing here touches the database. CodeBuild keeps the first 500 cases of a report and forgets them after
 30 days, so the raw files that it exports to S3 are the truth; its own counts are there to notice when the
@@ -21,8 +21,14 @@ from apps.builds.cases import CaseBook
 from apps.builds.files import FILE_LIMIT, FilesReader
 from apps.builds.parsers.case import Outcome
 from apps.builds.parsers.errors import ReportRefused
+from apps.builds.parsers.file_coverage import Table
 
 KEY_LIMIT = 20_000  # keys looked at where the raw files are not where they usually are
+# What CodeBuild alone does not tell, by the types of reports that are read.
+UNTOLD = {
+    "TEST": f"what lies beyond CodeBuild's {CASE_LIMIT} cases",
+    "CODE_COVERAGE": "what is behind CodeBuild's numbers",
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class ReportEvidence:
     returned: int | None = None
     # With a problem, the cases that were read before it.
     cases: CaseBook | None = None
+    # Of a coverage report whose raw files could be read.
+    coverage: Table | None = None
     files: list[RawFile] = field(default_factory=list)
     problem: str = ""
     late: bool = False
@@ -67,8 +75,8 @@ class ReportEvidence:
         return 0 if self.cases is None else self.cases.duration_ns
 
     def fail(self, problem: str, *, late: bool = False) -> "ReportEvidence":
-        """The report with a problem and without cases."""
-        self.problem, self.late, self.cases = problem, late, None
+        """The report with a problem and without what was read."""
+        self.problem, self.late, self.cases, self.coverage = problem, late, None, None
         return self
 
 
@@ -81,12 +89,13 @@ def read_report(
     whatever is wrong with the report itself is its ``problem``.
     """
     evidence = ReportEvidence(info)
-    if info.type != "TEST":
+    if info.type not in UNTOLD:
         return evidence.fail(f"reports of type {info.type} are not read")
     if info.status == "GENERATING":
         return evidence.fail("CodeBuild has not finished it", late=True)
-    evidence.returned = codebuild.count_test_cases(info.arn)
-    tick()
+    if info.type == "TEST":
+        evidence.returned = codebuild.count_test_cases(info.arn)
+        tick()
     if info.status not in {"SUCCEEDED", "FAILED"}:
         return evidence.fail(
             f"CodeBuild says {info.status}: a wrong path in the buildspec, no permission, a file it cannot "
@@ -94,8 +103,8 @@ def read_report(
         )
     if info.export is None:
         return evidence.fail(
-            "its report group exports no raw files, so there is no telling what lies beyond CodeBuild's "
-            f"{CASE_LIMIT} cases: set exportConfig of {info.group} to S3"
+            f"its report group exports no raw files, so there is no telling {UNTOLD[info.type]}: set "
+            f"exportConfig of {info.group} to S3"
         )
     objects = raw_objects(info, info.export)
     tick()
@@ -103,14 +112,9 @@ def read_report(
         return evidence.fail(
             f"there are no raw files of it below s3://{info.export.bucket}/{info.export.path}", late=True
         )
-    evidence.cases = open_book(info.group)
-    try:
-        _read_files(evidence, evidence.cases, objects, tick)
-    except ReportRefused as error:
-        evidence.problem = f"{error}; {evidence.parsed:,} test cases were read before that"
-    else:
-        evidence.problem = unexplained(evidence)
-    return evidence
+    if info.type == "TEST":
+        return _read_cases(evidence, open_book(info.group), objects, tick)
+    return _read_coverage(evidence, objects, tick)
 
 
 def raw_objects(info: ReportInfo, export: Export) -> list[ObjectInfo]:
@@ -151,22 +155,71 @@ def unexplained(evidence: ReportEvidence) -> str:
     return ""
 
 
+def uncounted(evidence: ReportEvidence) -> str:
+    """How a coverage report's lines differ from what CodeBuild counted; empty when they do not.
+
+    Branches are not compared: what is one differs from tool to tool, and no rule asks for them.
+    """
+    declared = evidence.info.coverage
+    summed = evidence.coverage.sum() if evidence.coverage else None
+    if declared is None or summed is None:
+        return "its lines cannot be compared, since CodeBuild gives no summary of them"
+    if (declared.lines_covered, declared.lines_total) != (summed.lines_covered, summed.lines_total):
+        return (
+            f"CodeBuild counted {declared.lines_covered:,} of {declared.lines_total:,} lines as covered, and "
+            f"the raw files hold {summed.lines_covered:,} of {summed.lines_total:,}"
+        )
+    return ""
+
+
 def _belonging(objects: Iterator[ObjectInfo], report_id: str) -> list[ObjectInfo]:
     # One more than is read, so that too many are noticed.
     mine = (item for item in objects if report_id in item.key and not item.key.endswith("/"))
     return list(islice(mine, FILE_LIMIT + 1))
 
 
-def _read_files(
+def _read_cases(
     evidence: ReportEvidence, cases: CaseBook, objects: list[ObjectInfo], tick: Callable[[], object]
-) -> None:
+) -> ReportEvidence:
+    evidence.cases = cases
+    try:
+        for reader, name, stream in _opened(evidence, objects, tick):
+            cases.take(reader.cases(name, stream))
+    except ReportRefused as error:
+        evidence.problem = f"{error}; {evidence.parsed:,} test cases were read before that"
+    else:
+        evidence.problem = unexplained(evidence)
+    return evidence
+
+
+def _read_coverage(
+    evidence: ReportEvidence, objects: list[ObjectInfo], tick: Callable[[], object]
+) -> ReportEvidence:
+    table = Table()
+    try:
+        for reader, name, stream in _opened(evidence, objects, tick):
+            for file in reader.coverage(name, stream):
+                table.add(file)
+    except ReportRefused as error:
+        return evidence.fail(str(error))
+    if not table.sum().lines_total:
+        return evidence.fail("its raw files tell of no line")
+    evidence.coverage = table
+    evidence.problem = uncounted(evidence)
+    return evidence
+
+
+def _opened(
+    evidence: ReportEvidence, objects: list[ObjectInfo], tick: Callable[[], object]
+) -> Iterator[tuple[FilesReader, str, IO[bytes]]]:
+    """Each raw file of a report, noted and open, with its name and the reader of all of them."""
     if len(objects) > FILE_LIMIT:
         raise ReportRefused(f"it has more than {FILE_LIMIT:,} raw files")
     reader = FilesReader(tick=tick)
     for item in objects:
         with _downloaded(item, reader.room, tick) as (raw, stream):
             evidence.files.append(raw)
-            cases.take(reader.cases(item.key.rpartition("/")[2], stream))
+            yield reader, item.key.rpartition("/")[2], stream
 
 
 @contextmanager

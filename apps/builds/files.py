@@ -5,15 +5,18 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, cast
+from typing import IO, TypeVar, cast
 
 from apps.builds.parsers import Format, recognise
 from apps.builds.parsers.case import Case
 from apps.builds.parsers.errors import ReportRefused
+from apps.builds.parsers.file_coverage import FileCoverage
 
 # What one report may hold; beyond it, it is not read, and says so.
 FILE_LIMIT = 10_000  # files
 BYTE_LIMIT = 1 << 30  # bytes in all files together, unpacked
+
+T = TypeVar("T")
 
 _GZIP = b"\x1f\x8b"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -44,12 +47,21 @@ class FilesReader:
 
         Raises ReportRefused where one cannot be read on, and says which; TooMuch beyond the limits.
         """
+        return self._read(name, stream, Format.cases)
+
+    def coverage(self, name: str, stream: IO[bytes]) -> Iterator[FileCoverage]:
+        """The source files that a coverage report tells of, packed or not, as in ``cases``."""
+        return self._read(name, stream, Format.coverage)
+
+    def _read(
+        self, name: str, stream: IO[bytes], read: Callable[[Format, IO[bytes]], Iterator[T]]
+    ) -> Iterator[T]:
         if self.room <= 0:
             raise TooMuch(f"its files hold more than {BYTE_LIMIT:,} bytes")
         for member, opened in self._members(name, stream):
             with _telling(member):
                 found = self._recognise(opened)
-                yield from found.cases(opened)
+                yield from read(found, opened)
             self.tick()
 
     def _recognise(self, stream: IO[bytes]) -> Format:

@@ -95,7 +95,7 @@ class ReportGroup(models.Model):
 
 
 class Report(models.Model):
-    """A test report of a build: CodeBuild's own counts beside what the raw files hold."""
+    """A report of a build: CodeBuild's own counts beside what the raw files hold."""
 
     build = models.ForeignKey(Build, on_delete=models.CASCADE, related_name="reports")
     group = models.ForeignKey(
@@ -123,6 +123,11 @@ class Report(models.Model):
     skipped = models.PositiveIntegerField(default=0)
     unknown = models.PositiveIntegerField(default=0)
     duration_ns = models.PositiveBigIntegerField(default=0)
+    # Of a coverage report; by file they are in CoveredFiles.
+    lines_covered = models.PositiveBigIntegerField(null=True, help_text="Lines that a test ran.")
+    lines_total = models.PositiveBigIntegerField(null=True, help_text="Lines that a test could run.")
+    branches_covered = models.PositiveBigIntegerField(null=True)
+    branches_total = models.PositiveBigIntegerField(null=True, help_text="Unknown where it does not tell.")
     problem = models.TextField(blank=True, help_text="Why it is not complete; empty when it is.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -136,6 +141,11 @@ class Report(models.Model):
                 | Q(parsed=F("passed") + F("failed") + F("errors") + F("skipped") + F("unknown")),
                 name="report_counters_add_up",
             ),
+            models.CheckConstraint(
+                # Where they are unknown, so is this, which PostgreSQL accepts.
+                condition=Q(lines_covered__lte=F("lines_total"), branches_covered__lte=F("branches_total")),
+                name="report_covers_no_more_than_there_is",
+            ),
         ]
         indexes = [
             # The newest reports of a group: what the history of a case is read from.
@@ -148,7 +158,8 @@ class Report(models.Model):
     @property
     def complete(self) -> bool:
         """Whether a gate may rely on it: raw files read to the end and every count explained."""
-        return self.parsed is not None and not self.problem
+        read = self.lines_total if self.type == "CODE_COVERAGE" else self.parsed
+        return read is not None and not self.problem
 
 
 class ReportOutcomes(models.Model):
@@ -184,6 +195,18 @@ class ReportFile(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class CoveredFiles(models.Model):
+    """Coverage by file of a report. It is read as a whole, and far smaller so than as rows."""
+
+    report = models.OneToOneField(
+        Report, on_delete=models.CASCADE, primary_key=True, related_name="covered_files"
+    )
+    packed = models.BinaryField(help_text="apps.builds.coverage packs and unpacks it.")
+
+    def __str__(self) -> str:
+        return f"files of {self.report}"
 
 
 class TestCase(models.Model):

@@ -269,6 +269,8 @@ def _renewer(lease: Lease) -> Callable[[], None]:
 
 
 def _summary(evidence: ReportEvidence) -> dict[str, Any]:
+    covered = evidence.coverage.sum() if evidence.coverage else None
+    lines = {"lines_covered": covered.lines_covered, "lines_total": covered.lines_total} if covered else {}
     return {
         "name": evidence.info.group,
         "status": evidence.info.status,
@@ -276,6 +278,7 @@ def _summary(evidence: ReportEvidence) -> dict[str, Any]:
         "failed": evidence.outcomes[Outcome.FAILED],
         "errors": evidence.outcomes[Outcome.ERROR],
         "skipped": evidence.outcomes[Outcome.SKIPPED],
+        **lines,
         "problem": evidence.problem,
         "files": [
             {"key": file.key, "version": file.version, "sha256": file.sha256} for file in evidence.files

@@ -15,8 +15,18 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from django.db import connection
 
 from apps.builds.cases import CaseBook, Named
+from apps.builds.coverage import pack
 from apps.builds.evidence import ReportEvidence
-from apps.builds.models import Build, Report, ReportFile, ReportGroup, ReportOutcomes, TestCase, TestResult
+from apps.builds.models import (
+    Build,
+    CoveredFiles,
+    Report,
+    ReportFile,
+    ReportGroup,
+    ReportOutcomes,
+    TestCase,
+    TestResult,
+)
 from apps.builds.outcomes import SIZE
 from apps.builds.parsers.case import Outcome
 
@@ -86,6 +96,7 @@ def _write_report(
         except _Collision as error:
             evidence.fail(str(error))
     info, counts = evidence.info, evidence.outcomes
+    covered = evidence.coverage.sum() if evidence.coverage else None
     report = Report.objects.create(
         build=build,
         group=groups[info.group] if outcomes is not None else None,
@@ -103,8 +114,14 @@ def _write_report(
         skipped=counts[Outcome.SKIPPED],
         unknown=counts[Outcome.UNKNOWN],
         duration_ns=evidence.duration_ns,
+        lines_covered=covered.lines_covered if covered else None,
+        lines_total=covered.lines_total if covered else None,
+        branches_covered=covered.branches_covered if covered else None,
+        branches_total=covered.branches_total if covered else None,
         problem=evidence.problem,
     )
+    if evidence.coverage:
+        CoveredFiles.objects.create(report=report, packed=pack(evidence.coverage.files()))
     ReportFile.objects.bulk_create(
         [
             ReportFile(

@@ -158,6 +158,8 @@ def _report(report: Report) -> ReportFact:
         errors=report.errors,
         skipped=report.skipped,
         unknown=report.unknown,
+        lines_covered=report.lines_covered,
+        lines_total=report.lines_total,
     )
 
 

@@ -18,6 +18,7 @@ from apps.rollout.models import MigrationRun
 from tests.clients import signed_in
 from tests.factories import (
     make_build,
+    make_coverage,
     make_decision,
     make_deployment,
     make_environment,
@@ -69,6 +70,7 @@ def make_one_of_each(slug: str) -> None:
     requester = make_member(service, "developer")
     build = make_build(service, requested_by=requester)
     report = make_report(build, failed=1)
+    make_coverage(build)
     make_result(report)
     ReportFile.objects.create(report=report, bucket="b", key="unit.xml", size=1, sha256="0" * 64)
     release = make_release(build=build)

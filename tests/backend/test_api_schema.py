@@ -76,10 +76,13 @@ class SchemaTests(TestCase):
                 address = f"{path}{{{key}}}/"
                 with self.subTest(address, row=row[key]):
                     self.check(address, self.client.get(f"{path}{row[key]}/").json())
-        build = Build.objects.filter(reports__isnull=False).get()
+        build = Build.objects.filter(reports__isnull=False).distinct().get()
         results = self.client.get(f"/api/v1/builds/{build.pk}/results/").json()
         assert results["results"]
         self.check("/api/v1/builds/{build}/results/", results)
+        coverage = self.client.get(f"/api/v1/builds/{build.pk}/coverage/").json()
+        assert coverage["files"]
+        self.check("/api/v1/builds/{id}/coverage/", coverage)
 
     def test_every_operation_names_its_problems_and_wants_a_token(self) -> None:
         operations = [

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from apps.aws.codebuild import Export
+from apps.aws.codebuild import CoverageSummary, Export
 from apps.builds import cases, evidence, files
 from apps.builds.cases import CaseBook
 from apps.builds.evidence import ReportEvidence, read_report, unexplained
 from apps.builds.parsers.case import Outcome
+from apps.builds.parsers.file_coverage import FileCoverage
 from tests.builds.fake import DENIED, FakeAws, install, junit, report_info
 
 
@@ -135,7 +136,7 @@ def test_failures_that_codebuild_saw_must_be_in_the_raw_files(aws):
 @pytest.mark.parametrize(
     ("fields", "problem", "late"),
     [
-        ({"type": "CODE_COVERAGE"}, "reports of type CODE_COVERAGE are not read", False),
+        ({"type": "SBOM"}, "reports of type SBOM are not read", False),
         ({"status": "GENERATING"}, "has not finished", True),
         ({"status": "INCOMPLETE"}, "CodeBuild says INCOMPLETE", False),
         ({"status": "DELETING"}, "CodeBuild says DELETING", False),
@@ -178,6 +179,96 @@ def test_a_file_that_breaks_off_says_where_and_keeps_its_beginning(aws):
     assert found.problem.startswith("a.xml: not well-formed XML: ")
     assert "(line 2, column" in found.problem
     assert (found.parsed, found.outcomes[Outcome.FAILED]) == (3, 1)
+
+
+def cobertura(**files: str) -> str:
+    """Cobertura's XML; of each file a digit for each line, how often it was run."""
+    classes = "".join(
+        f'<class filename="{name}.py"><lines>'
+        + "".join(f'<line number="{number}" hits="{hits}"/>' for number, hits in enumerate(lines, 1))
+        + "</lines></class>"
+        for name, lines in files.items()
+    )
+    return f'<coverage lines-valid="999" lines-covered="999">{classes}</coverage>'
+
+
+def coverage_info(covered: int | None = 2, total: int = 4, **fields):
+    summary = None if covered is None else CoverageSummary(covered, total)
+    return report_info("web-cov", None, type="CODE_COVERAGE", coverage=summary, **fields)
+
+
+def test_coverage_is_read_from_all_raw_files_and_no_test_case_is_asked_for(aws):
+    aws.put("reports/web-cov/id-1/a.xml", cobertura(a="10"))
+    aws.put("reports/web-cov/id-1/b.xml", cobertura(b="10"))
+    found = read(coverage_info(), aws)
+    assert (found.problem, found.parsed, found.returned, found.cases) == ("", None, None, None)
+    assert found.coverage.files() == [FileCoverage("a.py", 1, 2, 0, 0), FileCoverage("b.py", 1, 2, 0, 0)]
+    assert len(found.files) == 2
+    assert "count_test_cases" not in aws.asked
+
+
+def test_coverage_in_an_archive(aws):
+    aws.put("reports/web-cov/id-1.zip", zipped(a=cobertura(a="10"), b=cobertura(b="01")))
+    found = read(coverage_info(), aws)
+    assert (found.problem, found.coverage.sum().lines_covered) == ("", 2)
+
+
+def test_a_file_that_several_raw_files_tell_of_is_one_with_the_sum_of_its_lines(aws):
+    for name in "xy":
+        aws.put(f"reports/web-cov/id-1/{name}.xml", cobertura(a="10"))
+    assert read(coverage_info(), aws).coverage.files() == [FileCoverage("a.py", 2, 4, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("info", "problem"),
+    [
+        (
+            coverage_info(999, 1_999),
+            "CodeBuild counted 999 of 1,999 lines as covered, and the raw files hold 1 of 2",
+        ),
+        (coverage_info(1, 3), "CodeBuild counted 1 of 3 lines as covered"),
+        (coverage_info(0, 2), "and the raw files hold 1 of 2"),
+        (coverage_info(None), "CodeBuild gives no summary"),
+    ],
+)
+def test_lines_that_differ_from_codebuilds_are_a_problem_with_the_numbers(aws, info, problem):
+    aws.put("reports/web-cov/id-1/a.xml", cobertura(a="10"))
+    found = read(info, aws)
+    assert problem in found.problem
+    # What was read is kept, and marked by the problem.
+    assert found.coverage.sum().lines_total == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (cobertura(a="10")[:-5], "b.xml: not well-formed XML"),
+        (junit(passed=1), "b.xml: the report has files of two formats, COBERTURAXML and JUNITXML"),
+        ('{"coverage": {}}', "two formats"),
+        ("", "b.xml: the file is empty"),
+    ],
+)
+def test_one_unreadable_file_spoils_the_coverage(aws, text, problem):
+    aws.put("reports/web-cov/id-1/a.xml", cobertura(a="10"))
+    aws.put("reports/web-cov/id-1/b.xml", text)
+    found = read(coverage_info(1, 2), aws)
+    assert problem in found.problem
+    assert found.coverage is None
+
+
+def test_coverage_without_a_line_and_tests_in_its_place_are_refused(aws):
+    aws.put("reports/web-cov/id-1/a.xml", cobertura(a=""))
+    assert read(coverage_info(0, 0), aws).problem == "its raw files tell of no line"
+    aws.put("reports/web-cov/id-1/a.xml", junit(passed=1))
+    assert "it is a test report (JUnit XML), not a coverage report" in read(coverage_info(0, 0), aws).problem
+    aws.put("reports/web-unit/id-1/a.xml", cobertura(a="1"))
+    assert "it is a coverage report (Cobertura), not a test report" in read(report_info(), aws).problem
+
+
+def test_coverage_without_an_export_cannot_be_checked(aws):
+    assert "what is behind CodeBuild's numbers: set exportConfig of web-cov" in (
+        read(coverage_info(export=None), aws).problem
+    )
 
 
 def test_limits(aws, monkeypatch):

@@ -79,6 +79,36 @@ def test_what_is_refused_says_where(line, told):
         covered(cobertura, report(klass(line)))
 
 
+def test_marks_of_net_that_are_no_lines_numbers_cost_no_memory():
+    marks = '<line number="16707566" hits="1" condition-coverage="50% (1/2)"/><line number="-1" hits="0"/>'
+    assert covered(cobertura, report(klass(RUN + marks), klass(marks))) == [FileCoverage("a.py", 2, 3, 1, 2)]
+
+
+def test_marks_are_bounded(monkeypatch):
+    monkeypatch.setattr("apps.builds.parsers.file_coverage.MARK_LIMIT", 10)
+    lines = "".join(f'<line number="-{number}" hits="0"/>' for number in range(1, 12))
+    with pytest.raises(ReportRefused, match="more than"):
+        covered(cobertura, report(klass(lines)))
+
+
+def test_lines_of_methods_are_bounded(monkeypatch):
+    monkeypatch.setattr(cobertura, "METHOD_LINE_LIMIT", 1)
+    methods = f'<methods><method name="m"><lines>{RUN}{MISSED}</lines></method></methods>'
+    with pytest.raises(ReportRefused, match="a class has more than 1 lines in its methods"):
+        covered(cobertura, report(klass("", methods=methods)))
+
+
+def test_names_are_bounded(monkeypatch):
+    files = [klass("", filename=f"{number}.py") for number in range(11)]
+    monkeypatch.setattr("apps.builds.parsers.file_coverage.FILE_LIMIT", 10)
+    with pytest.raises(ReportRefused, match="more than 10 files"):
+        covered(cobertura, report(*files))
+    monkeypatch.setattr("apps.builds.parsers.file_coverage.FILE_LIMIT", 100)
+    monkeypatch.setattr("apps.builds.parsers.file_coverage.NAMES_LIMIT", 10)
+    with pytest.raises(ReportRefused, match="more than 10 characters"):
+        covered(cobertura, report(*files))
+
+
 def test_memory_is_bounded(monkeypatch):
     monkeypatch.setattr("apps.builds.parsers.file_coverage.LINE_LIMIT", 10)
     lines = "".join(f'<line number="{number}" hits="0"/>' for number in range(11))

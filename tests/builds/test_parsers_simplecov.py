@@ -48,6 +48,14 @@ def test_branches_of_a_resultset():
     assert (found.branches_covered, found.branches_total) == (2, 3)
 
 
+def test_memory_is_bounded(monkeypatch):
+    monkeypatch.setattr(simplecov, "LINE_LIMIT", 5)
+    twice = {"a.rb": [1, 0, None]}
+    assert covered(simplecov, resultset(RSpec=twice, Cucumber=twice)) == [FileCoverage("a.rb", 1, 2)]
+    with pytest.raises(ReportRefused, match="more than 5 lines"):
+        covered(simplecov, resultset(RSpec={**twice, "b.rb": [1, 0, None]}))
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

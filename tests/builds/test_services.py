@@ -8,8 +8,11 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from apps.aws.codebuild import CoverageSummary
 from apps.aws.errors import AwsError
+from apps.builds.coverage import unpack
 from apps.builds.models import Build, Report, TestCase, TestResult
+from apps.builds.parsers.file_coverage import FileCoverage
 from apps.builds.services import collect_build, register_build
 from apps.errors import DomainError, Forbidden, Invalid, NotFound, Unavailable
 from apps.leases import Lease, LeaseLost, take
@@ -158,6 +161,32 @@ class TestCollect:
         entry = Entry.objects.get(action="build.collected")
         assert entry.data["reports"][0]["failed"] == 2
         assert first_broken(chain="web") is None
+
+    def test_coverage_is_kept_by_file(self, aws, service):
+        classes = "".join(
+            f'<class filename="{name}.py"><lines><line number="1" hits="{hits}"/></lines></class>'
+            for name, hits in (("a", 1), ("b", 0))
+        )
+        aws.put("reports/web-cov/id-1/a.xml", f"<coverage>{classes}</coverage>")
+        summary = CoverageSummary(lines_covered=1, lines_total=2)
+        aws.add(build_info(), report_info("web-cov", None, type="CODE_COVERAGE", coverage=summary))
+        report = collect(running(service)).reports.get()
+        assert (report.complete, report.problem, report.parsed) == (True, "", None)
+        assert (report.lines_covered, report.lines_total, report.branches_total) == (1, 2, 0)
+        files = unpack(report.covered_files.packed)
+        assert files == [FileCoverage("a.py", 1, 1, 0, 0), FileCoverage("b.py", 0, 1, 0, 0)]
+        told = Entry.objects.get(action="build.collected").data["reports"][0]
+        assert (told["lines_covered"], told["lines_total"]) == (1, 2)
+
+    def test_coverage_that_codebuild_counted_otherwise_is_kept_and_not_complete(self, aws, service):
+        line = '<class filename="a.py"><lines><line number="1" hits="1"/></lines></class>'
+        aws.put("reports/web-cov/id-1/a.xml", f"<coverage>{line}</coverage>")
+        summary = CoverageSummary(lines_covered=7, lines_total=9)
+        aws.add(build_info(), report_info("web-cov", None, type="CODE_COVERAGE", coverage=summary))
+        report = collect(running(service)).reports.get()
+        assert not report.complete
+        assert "7 of 9 lines" in report.problem
+        assert report.lines_total == 1
 
     def test_known_tests_are_not_written_again(self, aws, service):
         for number in (1, 2):

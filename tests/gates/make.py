@@ -72,6 +72,20 @@ def report_fact(name: str = "unit", **fields: Any) -> ReportFact:
     return ReportFact(name=name, **{**defaults, **fields})
 
 
+def coverage_fact(
+    covered: int | None = 9, total: int | None = 10, name: str = "coverage", **fields: Any
+) -> ReportFact:
+    """A complete coverage report."""
+    defaults: dict[str, Any] = {
+        "type": "CODE_COVERAGE",
+        **dict.fromkeys(("declared", "returned", "parsed")),
+        "passed": 0,
+        "lines_covered": covered,
+        "lines_total": total,
+    }
+    return report_fact(name, **{**defaults, **fields})
+
+
 def running_fact(*reports: ReportFact, **fields: Any) -> RunningFact:
     """Release 1.1.0 runs in the environment, with these reports."""
     defaults: dict[str, Any] = {

@@ -13,6 +13,7 @@ from tests.gates.make import (
     approval_fact,
     been,
     build_fact,
+    coverage_fact,
     facts,
     failure_fact,
     report_fact,
@@ -20,7 +21,11 @@ from tests.gates.make import (
     upstream_fact,
 )
 
-GOOD = facts(upstreams=(been("staging"),), approvals=(approval_fact(BEN),))
+GOOD = facts(
+    reports=(report_fact(), coverage_fact()),
+    upstreams=(been("staging"),),
+    approvals=(approval_fact(BEN),),
+)
 EVERY_RULE = [
     {"rule": name, "parameters": {"groups": ["unit"]} if name == "required_reports" else {}} for name in RULES
 ]

@@ -215,6 +215,36 @@ def test_coverage_is_summed_up(builder):
         "branchCoveragePercentage": 50.0,
     }
     assert "2 of 4 lines covered" in builder.log(build)
+    found = builder.codebuild.describe_code_coverages(reportArn=report["arn"], sortOrder="DESCENDING")
+    assert [file["filePath"] for file in found["codeCoverages"]] == ["b.py", "a.py"]
+    file = found["codeCoverages"][0]
+    assert (file["linesCovered"], file["linesMissed"], file["lineCoveragePercentage"]) == (1, 1, 50.0)
+    assert (file["reportARN"], file["expired"]) == (report["arn"], report["expired"])
+
+
+def test_files_of_a_coverage_report_are_sorted_filtered_and_paged(builder):
+    def lines(run):
+        each = (f'<line number="{number}" hits="{int(number <= run)}"/>' for number in range(1, 5))
+        return f"<lines>{''.join(each)}</lines>"
+
+    shares = {"a": 4, "b": 0, "c": 2}
+    classes = "".join(f'<class filename="{name}">{lines(run)}</class>' for name, run in shares.items())
+    build = builder.run(
+        SPEC + "    file-format: COBERTURAXML\n", {"out/a.xml": f"<coverage>{classes}</coverage>"}
+    )
+    arn = report_of(builder, build)["arn"]
+
+    def paths(**params):
+        answer = builder.codebuild.describe_code_coverages(reportArn=arn, **params)
+        return [file["filePath"] for file in answer["codeCoverages"]], answer.get("nextToken")
+
+    assert paths() == (["a", "b", "c"], None)
+    assert paths(sortBy="LINE_COVERAGE_PERCENTAGE") == (["b", "c", "a"], None)
+    assert paths(minLineCoveragePercentage=50, maxLineCoveragePercentage=50) == (["c"], None)
+    first, token = paths(maxResults=2)
+    assert (first, paths(maxResults=2, nextToken=token)) == (["a", "b"], (["c"], None))
+    with pytest.raises(ClientError, match="Report does not exist"):
+        builder.codebuild.describe_code_coverages(reportArn=f"{arn}0")
 
 
 def test_an_unknown_group_fails_the_build_before_it_runs(builder):

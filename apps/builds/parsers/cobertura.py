@@ -20,6 +20,7 @@ from apps.builds.parsers.errors import ReportRefused
 from apps.builds.parsers.file_coverage import PATH_LIMIT, FileCoverage, Lines
 from apps.builds.parsers.xml import XmlReader
 
+METHOD_LINE_LIMIT = 100_000  # lines that the methods of one class hold
 _CONDITIONS = re.compile(r"\(\s*(\d{1,9})\s*/\s*(\d{1,9})\s*\)")
 
 
@@ -73,6 +74,8 @@ class _Reader(XmlReader[FileCoverage]):
             self.own_lines = True
             self.add(number, run=run, taken=taken, branches=branches)
         elif not self.own_lines:
+            if len(self.of_methods) >= METHOD_LINE_LIMIT:
+                raise self.refusal(f"a class has more than {METHOD_LINE_LIMIT:,} lines in its methods")
             self.of_methods.append((number, run, taken, branches))
 
     def add(self, number: int, *, run: bool, taken: int, branches: int) -> None:

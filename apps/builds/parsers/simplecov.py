@@ -13,7 +13,7 @@ https://github.com/simplecov-ruby/simplecov has the code that decides where this
 from collections.abc import Iterator
 from typing import IO, Any
 
-from apps.builds.parsers.file_coverage import PATH_LIMIT, FileCoverage
+from apps.builds.parsers.file_coverage import LINE_LIMIT, PATH_LIMIT, FileCoverage, Names
 from apps.builds.parsers.json_stream import JsonReader
 
 # Of coverage.json, beside "coverage".
@@ -34,6 +34,8 @@ class _Reader:
         self.json = JsonReader(stream)
         self.lines: dict[str, bytes] = {}
         self.branches: dict[str, tuple[int, int]] = {}
+        self.names = Names()
+        self.room = LINE_LIMIT
 
     def read(self) -> None:
         found = False
@@ -57,6 +59,8 @@ class _Reader:
     def coverage(self) -> None:
         for name in self.json.members():
             path = name[:PATH_LIMIT]
+            if path not in self.lines:
+                self.names.add(path)
             if self.json.peek() == "[":
                 self.add(path, self.json.value())
                 continue
@@ -75,10 +79,14 @@ class _Reader:
         if not isinstance(lines, list):
             raise self.json.refusal(f"the lines of {path} are not a list")
         found = bytes(map(self.line, lines))
-        if before := self.lines.get(path):
+        before = self.lines.get(path)
+        if before:
             size = max(len(before), len(found))
             found = bytes(map(max, before.ljust(size, b"\0"), found.ljust(size, b"\0")))
         self.lines[path] = found
+        self.room -= max(0, len(found) - len(before or b""))
+        if self.room < 0:
+            raise self.json.refusal(f"it has more than {LINE_LIMIT:,} lines")
 
     def line(self, count: Any) -> int:
         if count is None or count == "ignored":

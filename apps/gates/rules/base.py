@@ -40,7 +40,11 @@ def report_evidence(report: ReportFact) -> dict[str, Any]:
         "returned": report.returned,
         "parsed": report.parsed,
         "problem": report.problem,
-    }
+    } | (
+        {"lines_covered": report.lines_covered, "lines_total": report.lines_total}
+        if report.type == "CODE_COVERAGE"
+        else {}
+    )
 
 
 def not_read_yet(facts: Facts, at: datetime, *, wait_minutes: int) -> Finding | None:

@@ -87,6 +87,21 @@ class ReportApi:
         found, token = page(cases, params.get("nextToken"), params.get("maxResults"))
         return {"testCases": [report.describe_case(kept) for kept in found], "nextToken": token}
 
+    def describe_code_coverages(self, **params: Any) -> dict[str, Any]:
+        arn = params["reportArn"]
+        report = self.reports.reports.get(arn)
+        if report is None:
+            # The only error that CodeBuild's model has for it.
+            raise AwsError("InvalidInputException", f"Report does not exist: {arn}")
+        least, most = params.get("minLineCoveragePercentage", 0), params.get("maxLineCoveragePercentage", 100)
+        files = [report.describe_file(file) for file in report.table.files()]
+        files = [file for file in files if least <= file["lineCoveragePercentage"] <= most]
+        if params.get("sortBy") == "LINE_COVERAGE_PERCENTAGE":
+            files.sort(key=lambda file: file["lineCoveragePercentage"])
+        files = ordered(files, params.get("sortOrder"), "ASCENDING")
+        found, token = page(files, params.get("nextToken"), params.get("maxResults"))
+        return {"codeCoverages": found, "nextToken": token}
+
     def _list(self, reports: list[Report], params: dict[str, Any]) -> dict[str, Any]:
         status = (params.get("filter") or {}).get("status")
         arns = [report.arn for report in reports if status in (None, report.status)]

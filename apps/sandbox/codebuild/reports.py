@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from apps.builds.parsers import recognise
 from apps.builds.parsers.case import Case
 from apps.builds.parsers.errors import ReportRefused
-from apps.builds.parsers.file_coverage import FileCoverage
+from apps.builds.parsers.file_coverage import Coverage, FileCoverage, Table
 from apps.sandbox.codebuild.files import open_regular
 from apps.sandbox.runtime import Runtime
 from apps.specs.buildspec import COVERAGE_FORMATS, ReportSpec
@@ -80,8 +80,8 @@ class Report:
     status: str = "GENERATING"
     counts: Counter[str] = field(default_factory=Counter)
     nanoseconds: int = 0
-    # Of a coverage report: linesCovered, linesMissed, branchesCovered, branchesMissed.
-    covered: Counter[str] = field(default_factory=Counter)
+    # Of a coverage report, its files.
+    table: Table = field(default_factory=Table)
     _failed: list[KeptCase] = field(default_factory=list)
     _others: list[KeptCase] = field(default_factory=list)
 
@@ -92,16 +92,6 @@ class Report:
         kept = self._failed if case.outcome == "FAILED" else self._others
         if len(kept) < MAX_CASES:
             kept.append(KeptCase(case, path))
-
-    def add_coverage(self, file: FileCoverage) -> None:
-        """Count the lines and branches of a source file."""
-        branches, taken = file.branches_total or 0, file.branches_covered or 0
-        self.covered += Counter(
-            linesCovered=file.lines_covered,
-            linesMissed=file.lines_total - file.lines_covered,
-            branchesCovered=taken,
-            branchesMissed=branches - taken,
-        )
 
     @property
     def cases(self) -> list[KeptCase]:
@@ -131,21 +121,20 @@ class Report:
             "exportConfig": self.group.export_config,
             "truncated": total > MAX_CASES,
             "testSummary": summary if self.group.type == "TEST" and self.status != "GENERATING" else None,
-            "codeCoverageSummary": self._coverage_summary(),
+            "codeCoverageSummary": coverage_counts(self.table.sum())
+            if self.group.type == "CODE_COVERAGE" and self.status != "GENERATING"
+            else None,
         }
 
-    def _coverage_summary(self) -> dict[str, Any] | None:
-        # https://docs.aws.amazon.com/codebuild/latest/APIReference/API_CodeCoverageReportSummary.html
-        if self.group.type == "TEST" or self.status == "GENERATING":
-            return None
-        summary: dict[str, Any] = {}
-        for noun in ("line", "branch"):
-            plural = "lines" if noun == "line" else "branches"
-            covered, missed = self.covered[f"{plural}Covered"], self.covered[f"{plural}Missed"]
-            summary[f"{plural}Covered"], summary[f"{plural}Missed"] = covered, missed
-            total = covered + missed
-            summary[f"{noun}CoveragePercentage"] = round(100 * covered / total, 2) if total else 0.0
-        return summary
+    def describe_file(self, file: FileCoverage) -> dict[str, Any]:
+        """Return what DescribeCodeCoverages tells of one source file."""
+        return {
+            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.arn} {file.path}")),
+            "reportARN": self.arn,
+            "filePath": file.path or "?",
+            **coverage_counts(file),
+            "expired": self.expired,
+        }
 
     def describe_case(self, kept: KeptCase) -> dict[str, Any]:
         """Return what DescribeTestCases tells of one case."""
@@ -161,6 +150,24 @@ class Report:
             "expired": self.expired,
             "testSuiteName": case.suite or None,
         }
+
+
+def coverage_counts(of: Coverage | FileCoverage) -> dict[str, Any]:
+    """Return the numbers that CodeBuild gives of a report and of each of its files.
+
+    https://docs.aws.amazon.com/codebuild/latest/APIReference/API_CodeCoverageReportSummary.html
+    """
+    branches, taken = of.branches_total or 0, of.branches_covered or 0
+    return {
+        "linesCovered": of.lines_covered,
+        "linesMissed": of.lines_total - of.lines_covered,
+        "lineCoveragePercentage": round(100 * of.lines_covered / of.lines_total, 2)
+        if of.lines_total
+        else 0.0,
+        "branchesCovered": taken,
+        "branchesMissed": branches - taken,
+        "branchCoveragePercentage": round(100 * taken / branches, 2) if branches else 0.0,
+    }
 
 
 class ReportStore:
@@ -226,8 +233,8 @@ def fill_report(
         report.status = "FAILED" if report.counts["FAILED"] or report.counts["ERROR"] else "SUCCEEDED"
     told = f"{report.counts.total()} test cases"
     if spec.file_format in COVERAGE_FORMATS:
-        lines = report.covered["linesCovered"] + report.covered["linesMissed"]
-        told = f"{report.covered['linesCovered']} of {lines} lines covered"
+        lines = report.table.sum()
+        told = f"{lines.lines_covered} of {lines.lines_total} lines covered"
     log(f"Report {report.arn}: {report.status}, {told}")
 
 
@@ -237,7 +244,7 @@ def _read(report: Report, spec: ReportSpec, name: str, path: Path, log: Callable
             found = recognise(stream, spec.file_format)
             if found.is_coverage:
                 for file in found.coverage(stream):
-                    report.add_coverage(file)
+                    report.table.add(file)
             else:
                 for case in found.cases(stream):
                     report.add(case, name)
