@@ -30,6 +30,7 @@ def host(tmp_path_factory):
         "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo the reason >&2; exit 3'\n",
     )
     write_unit(layout, "slow.service", "[Service]\nType=oneshot\nExecStart=/bin/sleep 0.5\n")
+    write_unit(layout, "endless.service", "[Service]\nType=oneshot\nExecStart=/bin/sleep 600\n")
     host = start_host("h", layout.root)
     yield host
     host.power_off()
@@ -108,12 +109,12 @@ def test_a_restart_of_a_oneshot_under_way_begins_it_anew(host):
 
 def test_a_stop_cancels_a_start(host):
     waiting = subprocess.Popen(
-        [host.layout.bin / "systemctl", "start", "slow"], stderr=subprocess.PIPE, text=True
+        [host.layout.bin / "systemctl", "start", "endless"], stderr=subprocess.PIPE, text=True
     )
-    wait_until(lambda: show(host, "slow", "ActiveState") == "activating")
-    host.systemctl("stop", "slow")
+    wait_until(lambda: show(host, "endless", "ActiveState") == "activating")
+    host.systemctl("stop", "endless")
     _, stderr = waiting.communicate(timeout=10)
-    assert (waiting.returncode, stderr) == (1, "Job for slow.service canceled.\n")
+    assert (waiting.returncode, stderr) == (1, "Job for endless.service canceled.\n")
 
 
 def test_reset_failed_of_a_unit_that_is_not_loaded(host):

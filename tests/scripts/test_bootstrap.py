@@ -44,11 +44,16 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def environment(**changes: str | None) -> dict[str, str]:
+    """This process's environment without what would lead a checkout elsewhere."""
+    changed = {**os.environ, "LOCKKEEPER_CACHE_DIR": None, "PYTHON": None, **changes}
+    return {key: value for key, value in changed.items() if value is not None}
+
+
 def run(checkout: Path, name: str = "bootstrap", **changes: str | None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "LOCKKEEPER_CACHE_DIR": None, "PYTHON": None, **changes}
     return subprocess.run(
         [checkout / "scripts" / name],
-        env={key: value for key, value in environment.items() if value is not None},
+        env=environment(**changes),
         capture_output=True,
         text=True,
         timeout=120,
@@ -116,7 +121,9 @@ def test_an_unreachable_index_is_said(checkout):
 
 def test_several_at_once_make_one(checkout):
     running = [
-        subprocess.Popen([checkout / "scripts" / "bootstrap"], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [checkout / "scripts" / "bootstrap"], env=environment(), stderr=subprocess.PIPE, text=True
+        )
         for _ in range(3)
     ]
     for process in running:
@@ -130,7 +137,7 @@ def test_several_at_once_make_one(checkout):
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
 def test_killed_halfway_it_leaves_no_half_environment(checkout, signum):
     process = subprocess.Popen(
-        [checkout / "scripts" / "bootstrap"], stderr=subprocess.DEVNULL, process_group=0
+        [checkout / "scripts" / "bootstrap"], env=environment(), stderr=subprocess.DEVNULL, process_group=0
     )
     deadline = time.monotonic() + 60
     while not leftovers(checkout) and process.poll() is None and time.monotonic() < deadline:
