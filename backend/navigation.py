@@ -29,6 +29,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             ("Pins", "push_pin", "promotions_pin"),
             ("Vetoes", "block", "promotions_veto"),
             ("Policies", "rule", "gates_policy"),
+            ("Windows", "calendar_month", "promotions_window"),
         ),
         _group(
             "Evidence",

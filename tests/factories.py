@@ -15,7 +15,7 @@ from apps.builds.parsers.file_coverage import FileCoverage, add_up
 from apps.catalog.models import ApproverGroup, Environment, Membership, Service, Upstream
 from apps.deployments.models import Deployment, FlightRecord, HookEvent, Occupancy, Target
 from apps.gates.models import Decision, Policy
-from apps.promotions.models import Pin, Promotion, Standing, Veto
+from apps.promotions.models import Pin, Promotion, Standing, Veto, Window
 from apps.releases.models import Release
 
 PASSWORD = "correct-horse-battery"
@@ -220,6 +220,19 @@ def make_standing(environment: Environment, release: Release, *sentences: str, *
         "judged_at": timezone.now(),
     }
     return Standing.objects.create(environment=environment, release=release, **{**defaults, **fields})
+
+
+def make_window(environment: Environment | None = None, **fields: Any) -> Window:
+    """Open every night from 22:00 to 23:00 UTC, since long ago."""
+    defaults = {
+        "kind": "allow",
+        "name": f"window-{next(NUMBERS)}",
+        "starts_at": "2026-01-01T22:00",
+        "timezone": "UTC",
+        "minutes": 60,
+        "rrule": "FREQ=DAILY",
+    }
+    return Window.objects.create(environment=environment or make_environment(), **{**defaults, **fields})
 
 
 def make_deployment(

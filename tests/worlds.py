@@ -32,6 +32,7 @@ from tests.factories import (
     make_token,
     make_user,
     make_veto,
+    make_window,
 )
 
 
@@ -76,6 +77,7 @@ class World:
         self.keep(make_record(event))
         self.keep(make_occupancy(running))
         self.keep(make_standing(environment, release, f"{mark} is not right any more."))
+        self.keep(make_window(environment, name=f"{mark}-night"))
         fields = {"chain": mark, "action": "service.registered", "subject": f"service:{mark}"}
         self.keep(record(**fields, actor=asker, data={"name": mark}))
         now = timezone.now()

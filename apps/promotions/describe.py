@@ -1,12 +1,13 @@
 """A promotion in words, for terminals."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from django.utils import timezone
 
 from apps.deployments.waits import silence, waits_for
 from apps.gates.models import Decision
 from apps.gates.outlook import Outlook
+from apps.gates.rules.base import moment
 from apps.gates.verdicts import EXIT_CODES, OPENS, Verdict
 from apps.promotions.models import Promotion
 from apps.promotions.services import blocker
@@ -72,11 +73,6 @@ def outlook(ahead: Outlook) -> str:
     if ahead.by_then:
         return f"By the time it could pass, this will stand against it: {ahead.by_then[0].sentence}"
     return "Waiting alone does not mend it."
-
-
-def moment(at: datetime) -> str:
-    """A time as people read it."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _whole_minute(at: datetime) -> str:

@@ -17,6 +17,7 @@ from apps.gates.evaluate import judge
 from apps.gates.facts import PersonFact, PromotionFact
 from apps.gates.models import Policy
 from apps.gates.outlook import Outlook, look_ahead
+from apps.gates.rules.base import moment
 from apps.gates.verdicts import OPENS, Finding, Verdict, by_importance, worst
 from apps.promotions import describe
 from apps.promotions.facts import gather
@@ -199,7 +200,7 @@ def _there(
         environment=environment,
         promotion=promotion,
         running=running,
-        answer=f"It is there since {describe.moment(running.since)}, and nothing else was asked for.",
+        answer=f"It is there since {moment(running.since)}, and nothing else was asked for.",
         verdict=Verdict(decision.verdict) if decision else None,
         policy_version=decision.policy.version if decision else None,
         evaluated_at=decision.evaluated_at if decision else None,
@@ -233,7 +234,7 @@ def _under_way_or_over(promotion: Promotion, running: Occupancy | None) -> str:
         return describe.waits(promotion) or f"It passed its gate and is {promotion.status}."
     if promotion.status == Status.SUCCEEDED:
         if running is not None and running.release_id == promotion.release_id:
-            return f"It arrived, and is there since {describe.moment(running.since)}."
+            return f"It arrived, and is there since {moment(running.since)}."
         now = f"{running.release.version} runs" if running else "nothing runs"
         return f"It arrived; by now {now} there."
     reason = f": {promotion.reason}" if promotion.reason else "."

@@ -19,7 +19,7 @@ from apps.gates.facts import (
     UpstreamFact,
     VetoFact,
 )
-from apps.promotions.models import Approval, Pin, Promotion, Veto
+from apps.promotions.models import Approval, Pin, Promotion, Veto, Window
 from apps.releases.models import Release
 
 FAILURES_TOLD = 20  # the counts are the reports'; nobody reads more names than these in a finding
@@ -30,8 +30,8 @@ def gather(*, release: Release, environment: Environment, promotion: Promotion |
     """Everything the rules may ask about a release at the gate of an environment, as it stands now.
 
     The queries: release with build, environment with its pin, what runs there, reports, failures, upstreams,
-    occupancies and promotions there, approvers and their groups, vetoes, the newest release on its way here;
-    with a promotion also its requester and its approvals.
+    occupancies and promotions there, approvers and their groups, windows, vetoes, the newest release on its
+    way here; with a promotion also its requester and its approvals.
     """
     release = Release.objects.select_related("build", "service").defer("manifest").get(pk=release.pk)
     environment, pin = _environment(environment.pk)
@@ -53,6 +53,7 @@ def gather(*, release: Release, environment: Environment, promotion: Promotion |
         promotion=_promotion(promotion) if promotion else None,
         approvals=_approvals(promotion, approvers) if promotion else (),
         approvers=approvers,
+        windows=tuple(each.fact() for each in Window.objects.filter(environment=environment).order_by("pk")),
         running=_running(occupancy, reports[occupancy.release.build_id]) if occupancy else None,
         pin=pin,
         vetoes=_vetoes(release, environment),

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from apps.catalog.models import Environment
 from apps.deployments.models import Deployment
+from apps.gates.facts import WindowFact
 from apps.gates.models import Decision, Policy
 from apps.gates.verdicts import Verdict
 from apps.leases import Leasable
@@ -267,3 +268,52 @@ class Standing(Leasable):
 
     def __str__(self) -> str:
         return f"{self.environment}: {self.verdict or 'not judged'}"
+
+
+class Window(models.Model):
+    """When an environment may be deployed to, or may not; what it means is for apps.gates.windows to say."""
+
+    class Kind(models.TextChoices):
+        ALLOW = "allow", "allow: deployments only while it is open"
+        DENY = "deny", "deny: no deployments while it is open"
+
+    environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="windows")
+    kind = models.CharField(max_length=5, choices=Kind)
+    name = models.CharField(max_length=60, help_text="What people call it, such as office hours.")
+    # Text, since PostgreSQL's and Django's times of day and year are of one zone.
+    starts_at = models.CharField(
+        max_length=16, help_text="When it first opens, in its time zone: 2026-03-01T22:00."
+    )
+    timezone = models.CharField(
+        max_length=64, default="UTC", help_text="A name of the IANA database, such as Europe/Berlin."
+    )
+    minutes = models.PositiveIntegerField(help_text="How long it stays open each time.")
+    rrule = models.CharField(
+        "recurrence",
+        max_length=300,
+        blank=True,
+        help_text="When it opens again, as an RRULE (RFC 5545): FREQ=WEEKLY;BYDAY=MO,TU,WE,TH. Empty: once.",
+    )
+
+    class Meta:
+        ordering = ["environment", "name"]
+        constraints = [
+            models.UniqueConstraint(fields=["environment", "name"], name="window_name_once_per_environment"),
+            models.CheckConstraint(condition=Q(kind__in=["allow", "deny"]), name="window_kind_known"),
+            models.CheckConstraint(condition=Q(minutes__gte=1), name="window_has_minutes"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def fact(self) -> WindowFact:
+        """What a gate is told of it."""
+        return WindowFact(
+            id=self.pk or 0,
+            name=self.name,
+            kind=self.kind,
+            starts_at=self.starts_at,
+            minutes=self.minutes,
+            timezone=self.timezone,
+            rrule=self.rrule,
+        )

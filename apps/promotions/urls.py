@@ -4,9 +4,11 @@ from rest_framework.routers import SimpleRouter
 
 from apps.promotions.api import PromotionViewSet
 from apps.promotions.hold_api import PinViewSet, VetoViewSet
+from apps.promotions.window_api import WindowViewSet
 
 router = SimpleRouter()
 router.register("promotions", PromotionViewSet, basename="promotion")
 router.register("pins", PinViewSet, basename="pin")
 router.register("vetoes", VetoViewSet, basename="veto")
+router.register("windows", WindowViewSet, basename="window")
 urlpatterns = router.urls

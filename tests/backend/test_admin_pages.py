@@ -38,6 +38,7 @@ from tests.factories import (
     make_token,
     make_user,
     make_veto,
+    make_window,
 )
 
 EVENTS = ("BeforeInstall", "AfterInstall", "ApplicationStart")
@@ -81,6 +82,7 @@ def make_one_of_each(slug: str) -> None:
     make_record(target.events.get(name="AfterInstall"))
     make_occupancy(deployment, since=timezone.now() - timedelta(hours=1))
     make_standing(environment, release, "2 tests fail by now.")
+    make_window(environment)
     promotion = make_promotion(environment, release, requested_by=requester, decision=decision)
     running = make_deployment(environment, status="running")
     make_target(running, "staging-2", *EVENTS)

@@ -24,6 +24,7 @@ MAY = {
     "promotions_promotion_cancel": MOVERS,
     "promotions_pin_lift": {"operator"},
     "promotions_veto_lift": {"approver", "operator"},
+    "promotions_window_delete": {"operator"},
 }
 # Pages of the site that belong to no model.
 SITE = {"index", "login", "logout", "password_change", "password_change_done", "autocomplete", "jsi18n"}

@@ -40,6 +40,11 @@ def veto_wish(world: World) -> dict[str, Any]:
     return {"release": world.rows[Release].pk, "reason": "It goes nowhere."}
 
 
+def new_window(world: World) -> dict[str, Any]:
+    window = {"kind": "deny", "name": "freeze", "starts_at": "2026-12-24T00:00", "timezone": "UTC"}
+    return {**window, "service": world.mark, "environment": world.staging.slug, "minutes": 60}
+
+
 class Write(NamedTuple):
     """Who may do it, and with which body; superusers are listed like a role."""
 
@@ -61,6 +66,9 @@ WRITES = {
     "pin-lift": Write({"operator", "superuser"}),
     "veto-list": Write({"approver", "operator", "superuser"}, veto_wish),
     "veto-lift": Write({"approver", "operator", "superuser"}),
+    "window-list": Write({"operator", "superuser"}, new_window),
+    # Changed, and removed, which takes no notice of a body.
+    "window-detail": Write({"operator", "superuser"}, lambda world: {"name": "freeze"}, (200, 204)),
 }
 # Where a parameter of an address is not the view's own lookup.
 PARAMETERS = {"build": (Build, "pk")}

@@ -95,3 +95,28 @@ def test_the_documentation_of_the_api_shows_its_operations(
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name=re.compile("log in", re.IGNORECASE)).click()
     expect(page.get_by_text("/api/v1/promotions/{id}/approve/")).to_be_visible()
+
+
+def test_an_operator_says_when_an_environment_is_open(
+    page: Page, live_server: LiveServer, promotion: Promotion
+) -> None:
+    make_member(promotion.environment.service, "operator", username="operator", is_staff=True)
+    sign_in(page, live_server, "operator")
+    page.goto(f"{live_server.url}/admin/promotions/window/add/")
+    page.get_by_label("Environment").select_option(label="web: production")
+    page.get_by_label("Kind").select_option("allow")
+    page.get_by_label("Name").fill("weekday nights")
+    page.get_by_label("Starts at").fill("2026-01-05T22:00")
+    page.get_by_label("Timezone").select_option("Europe/Berlin")
+    page.get_by_label("Minutes").fill("120")
+    page.get_by_label("Recurrence").fill("FREQ=MINUTELY")
+    save = page.get_by_role("button", name="Save and continue editing")
+    save.click()
+    # What is wrong is said, and what was typed is still there.
+    expect(page.get_by_text("opens too often")).to_be_visible()
+    expect(page.get_by_label("Starts at")).to_have_value("2026-01-05T22:00")
+    page.get_by_label("Recurrence").fill("FREQ=WEEKLY;BYDAY=MO,TU,WE,TH")
+    save.click()
+    expect(page.get_by_text(re.compile("weekday nights (opens next at|is open until)"))).to_be_visible()
+    openings = page.get_by_text(re.compile(r"^(Mon|Tue|Wed|Thu) .* 22:00 to .* 00:00 Europe/Berlin"))
+    expect(openings).to_have_count(5)

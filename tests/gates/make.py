@@ -8,11 +8,13 @@ from apps.gates.facts import (
     BuildFact,
     Facts,
     FailureFact,
+    HealthFact,
     PersonFact,
     PromotionFact,
     ReportFact,
     RunningFact,
     UpstreamFact,
+    WindowFact,
 )
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -120,6 +122,31 @@ def been(slug: str, **fields: Any) -> UpstreamFact:
 
 def approval_fact(user: PersonFact, **fields: Any) -> ApprovalFact:
     return ApprovalFact(user=user, **{"approved": True, "at": NOON - hours(0.1), "counts": True, **fields})
+
+
+def health_fact(**fields: Any) -> HealthFact:
+    """Healthy since two hours before noon."""
+    defaults: dict[str, Any] = {
+        "state": "healthy",
+        "since": NOON - hours(2),
+        "reason": "Deployment d-1 of 1.2.0 succeeded on all 2 hosts.",
+        "deployment_id": 12,
+    }
+    return HealthFact(**{**defaults, **fields})
+
+
+def window_fact(
+    starts_at: str = "2026-01-01T22:00",
+    minutes: int = 60,
+    rrule: str = "",
+    timezone: str = "UTC",
+    **fields: Any,
+) -> WindowFact:
+    """An allow that opens once, unless there is a rule."""
+    defaults: dict[str, Any] = {"id": 8, "name": "night", "kind": "allow"}
+    return WindowFact(
+        starts_at=starts_at, minutes=minutes, rrule=rrule, timezone=timezone, **{**defaults, **fields}
+    )
 
 
 def facts(**fields: Any) -> Facts:

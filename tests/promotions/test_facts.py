@@ -20,6 +20,7 @@ from tests.factories import (
     make_report,
     make_result,
     make_veto,
+    make_window,
 )
 from tests.promotions.cast import Cast
 
@@ -120,11 +121,18 @@ class GatherTests(TestCase):
         facts = self.gather()
         assert Facts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
 
+    def test_it_tells_the_windows_of_the_environment(self):
+        make_window(self.cast.staging)
+        window = make_window(self.cast.production, name="nights")
+        assert self.gather().windows == (window.fact(),)
+        assert window.fact().id == window.pk
+
     def test_the_number_of_queries_does_not_grow(self):
         # 1: release, build and service  2: environment  3: groups  4: approvers  5: what runs there
         # 6: reports  7: failures  8: upstreams  9: occupancies  10: promotions there
-        # 11: promotion and requester  12: approvals  13: vetoes  14: the newest release on its way
-        with self.assertNumQueries(14):
+        # 11: promotion and requester  12: approvals  13: windows  14: vetoes
+        # 15: the newest release on its way
+        with self.assertNumQueries(15):
             self.gather()
         make_occupancy(make_deployment(self.cast.production))
         for number in range(30):
@@ -143,7 +151,8 @@ class GatherTests(TestCase):
         make_pin(self.cast.production, self.release)
         make_veto(self.release)
         make_veto(self.release, self.cast.production)
-        with self.assertNumQueries(14) as queries:
+        make_window(self.cast.production)
+        with self.assertNumQueries(15) as queries:
             facts = self.gather()
         assert not any('"manifest"' in query["sql"] for query in queries)
         assert len(facts.reports) == 30
@@ -151,6 +160,7 @@ class GatherTests(TestCase):
         assert len(facts.upstreams) == 6
         assert len(facts.approvals) == 5
         assert len(facts.vetoes) == 2
+        assert len(facts.windows) == 1
 
     def test_it_tells_what_is_pinned_and_vetoed_here(self):
         elsewhere = make_pin(self.cast.staging, self.release)

@@ -5,6 +5,7 @@ from apps.gates.rules import (
     built_as_defined,
     evidence_age,
     evidence_complete,
+    in_window,
     max_failures,
     min_line_coverage,
     min_pass_rate,
@@ -33,5 +34,6 @@ RULES: dict[str, Rule] = {
         not_superseded,
         not_pinned,
         not_vetoed,
+        in_window,
     )
 }

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from apps.gates.facts import BuildFact, Facts, ReportFact, RunningFact
@@ -23,6 +23,11 @@ class Rule:
         """What it asks for, in a sentence: the first paragraph of its module's docstring."""
         docstring = sys.modules[self.judge.__module__].__doc__ or ""
         return " ".join(docstring.split("\n\n", 1)[0].split())
+
+
+def moment(at: datetime) -> str:
+    """A time in a sentence, in UTC."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def build_evidence(build: BuildFact) -> dict[str, Any]:

@@ -4,11 +4,11 @@ What a build proved of dependencies, certificates and the services around it fad
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from apps.gates.facts import Facts
 from apps.gates.parameters import wait_minutes, whole_number
-from apps.gates.rules.base import Rule, build_evidence, not_read_yet, report_evidence
+from apps.gates.rules.base import Rule, build_evidence, moment, not_read_yet, report_evidence
 from apps.gates.verdicts import Finding, Verdict
 
 
@@ -37,11 +37,11 @@ def judge(facts: Facts, parameters: Parameters, at: datetime) -> Finding:
             "counts_until": until.isoformat(),
         }
         # Moments rather than an age, so that the sentence stays the same while the verdict does.
-        ended = f"Build {build.codebuild_id} ended at {_moment(build.finished_at)}"
+        ended = f"Build {build.codebuild_id} ended at {moment(build.finished_at)}"
         if at > until:
             return Finding(
                 Verdict.BLOCKED,
-                f"{ended}; its evidence counted for {hours}, until {_moment(until)}.",
+                f"{ended}; its evidence counted for {hours}, until {moment(until)}.",
                 evidence,
                 who,
             )
@@ -65,12 +65,8 @@ def judge(facts: Facts, parameters: Parameters, at: datetime) -> Finding:
             who,
         )
     return Finding(
-        Verdict.PASS, f"{ended}; its evidence counts for {hours}, until {_moment(until)}.", evidence
+        Verdict.PASS, f"{ended}; its evidence counts for {hours}, until {moment(until)}.", evidence
     )
-
-
-def _moment(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 RULE = Rule("evidence_age", Parameters, judge)

@@ -10,7 +10,7 @@ from apps.access.services import get_user
 from apps.catalog.services import get_environment, get_service
 from apps.commands import DomainCommand
 from apps.errors import Invalid, NotFound
-from apps.promotions import describe
+from apps.gates.rules.base import moment
 from apps.promotions.holds import lift_pin, pin_environment
 from apps.promotions.management.commands.promote import find_release
 from apps.promotions.models import Pin
@@ -54,7 +54,7 @@ class Command(DomainCommand):
             release=find_release(service=service, name=name) if name else None,
             expires_at=_end(options["hours"]),
         )
-        until = f"until {describe.moment(pin.expires_at)}" if pin.expires_at else "until somebody lifts it"
+        until = f"until {moment(pin.expires_at)}" if pin.expires_at else "until somebody lifts it"
         self.stdout.write(f"{where} is held at {pin.release.version} {until}.")
 
 

@@ -9,8 +9,8 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 from apps.catalog.services import get_environment, get_service
 from apps.commands import DomainCommand
+from apps.gates.rules.base import moment
 from apps.gates.verdicts import EXIT_CODES
-from apps.promotions import describe
 from apps.promotions.explanation import Explanation, explain_absence
 from apps.promotions.management.commands.promote import find_release
 from apps.promotions.models import Promotion
@@ -51,7 +51,7 @@ def as_text(explanation: Explanation) -> list[str]:
     """What, the answer, then what is unmet with who can act, then what is met, in one line each."""
     running, promotion = explanation.running, explanation.promotion
     where = f"{explanation.environment.service.slug}/{explanation.environment.slug}"
-    now = f"{running.release.version} since {describe.moment(running.since)}" if running else "nothing"
+    now = f"{running.release.version} since {moment(running.since)}" if running else "nothing"
     asked = f"promotion {promotion.pk} is {promotion.status}" if promotion else "nobody has asked"
     lines = [
         f"{explanation.release.version} → {where}: {asked}",
@@ -63,7 +63,7 @@ def as_text(explanation: Explanation) -> list[str]:
         if finding.who:
             lines.append(f"  {'':<20}  → {finding.who}")
         if finding.earliest:
-            lines.append(f"  {'':<20}  not before {describe.moment(finding.earliest)}")
+            lines.append(f"  {'':<20}  not before {moment(finding.earliest)}")
     if explanation.met:
         lines.append(f"  met: {', '.join(finding.rule for finding in explanation.met)}")
     return lines
