@@ -4,6 +4,7 @@ All times are PostgreSQL's, so workers on hosts with different clocks agree.
 """
 
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 
 from django.db import models, transaction
@@ -80,29 +81,45 @@ class Lease:
 
 
 def take(queryset: models.QuerySet, *, owner: str, duration: timedelta, order: str = "pk") -> Lease | None:
-    """Lease one free row of ``queryset`` for ``duration``, skipping rows others hold; None when none is free.
+    """Lease one free row of ``queryset``; None when none is free. See ``take_several``."""
+    return next(iter(take_several(queryset, owner=owner, duration=duration, order=order, limit=1)), None)
+
+
+def take_several(
+    queryset: models.QuerySet, *, owner: str, duration: timedelta, order: str = "pk", limit: int
+) -> list[Lease]:
+    """Lease up to ``limit`` free rows of ``queryset`` for ``duration``, skipping rows others hold.
 
     The row that has been free for longest comes first, so none starves; of those that never rested or were
-    woken, the one that is first by the lookup ``order``. The lease is committed when this
+    woken, the one that is first by the lookup ``order``. The leases are committed when this
     returns, so call it outside any transaction.
     """
     free = Q(lease_until=None) | Q(lease_until__lte=database_time())
-    manager = queryset.model._default_manager
+    model = queryset.model
     with transaction.atomic():
-        row = (
+        rows = list(
             queryset.filter(free)
             .order_by(F("lease_until").asc(nulls_first=True), order, "pk")
             .select_for_update(skip_locked=True, no_key=True, of=("self",))
-            .only("pk", "lease_fence")
-            .first()
+            .values_list("pk", "lease_fence")[:limit]
         )
-        if row is None:
-            return None
-        fence = row.lease_fence + 1
-        manager.filter(pk=row.pk).update(
-            lease_owner=owner, lease_until=database_time(duration), lease_fence=fence
-        )
-    return Lease(model=queryset.model, pk=row.pk, fence=fence, owner=owner, duration=duration)
+        if rows:
+            model._default_manager.filter(pk__in=[pk for pk, _ in rows]).update(
+                lease_owner=owner, lease_until=database_time(duration), lease_fence=F("lease_fence") + 1
+            )
+    return [Lease(model=model, pk=pk, fence=fence + 1, owner=owner, duration=duration) for pk, fence in rows]
+
+
+def release_all(leases: Sequence[Lease], rest: timedelta = timedelta(0)) -> None:
+    """Give back what ``take_several`` took, as ``Lease.release`` does one."""
+    if not leases:
+        return
+    first = leases[0]
+    theirs = Q(*(Q(pk=each.pk, lease_fence=each.fence) for each in leases), _connector=Q.OR)
+    own = first.model._default_manager.filter(
+        theirs, lease_owner=first.owner, lease_until__gt=database_time()
+    )
+    own.update(lease_owner="", lease_until=database_time(rest) if rest else None)
 
 
 def wake(queryset: models.QuerySet) -> int:

@@ -8,7 +8,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from apps.deployments.models import Deployment
-from apps.leases import LeaseLost, take, wake
+from apps.leases import LeaseLost, release_all, take, take_several, wake
 from tests.factories import make_deployment, make_environment
 
 HALF_A_MINUTE = timedelta(seconds=30)
@@ -105,6 +105,36 @@ class TestOneAtATime:
             seen.append(lease.pk)
             lease.release(rest=timedelta(microseconds=1))
         assert sorted(seen[:3]) == sorted(seen[3:]) == [row.pk for row in rows]
+
+
+@pytest.mark.django_db
+class TestSeveral:
+    def take_two(self):
+        return take_several(Deployment.objects.all(), owner="one", duration=HALF_A_MINUTE, limit=2)
+
+    def test_as_many_as_are_wanted_are_leased_and_given_back_together(self):
+        rows = [make_deployment() for _ in range(3)]
+        leases = self.take_two()
+        assert [lease.pk for lease in leases] == [row.pk for row in rows[:2]]
+        for lease in leases:
+            lease.update(error_code="x")
+        assert take_one("two").pk == rows[2].pk
+        release_all(leases, rest=timedelta(minutes=1))
+        assert take_one("two") is None
+        assert wake(Deployment.objects.all()) == 2
+
+    def test_what_another_took_over_is_not_given_back(self):
+        row, other = make_deployment(), make_deployment()
+        leases = self.take_two()
+        expire(row)
+        take_one("one")
+        release_all(leases)
+        assert take_one("two").pk == other.pk
+        assert take_one("two") is None
+
+    def test_none_are_none(self):
+        assert self.take_two() == []
+        release_all([])
 
 
 @pytest.mark.django_db(transaction=True)

@@ -4,7 +4,7 @@ It holds timestamps and no ages; the time of evaluation stands beside it. It hol
 without a meaning, since a changed value is a new Decision.
 """
 
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import datetime
 from types import NoneType, UnionType
 from typing import Any, Self, Union, get_args, get_origin, get_type_hints
@@ -259,7 +259,7 @@ class Facts:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; timestamps as ISO 8601 with their offset."""
-        plain: dict[str, Any] = _plain(asdict(self))
+        plain: dict[str, Any] = _plain(self)
         return plain
 
     @classmethod
@@ -273,13 +273,15 @@ class Facts:
 
 
 def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, str | int | float):
+        return value
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return value
+    # A fact has no slots. In one pass, since dataclasses.asdict would copy every value before.
+    items = value if isinstance(value, dict) else vars(value)
+    return {name: _plain(item) for name, item in items.items()}
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:

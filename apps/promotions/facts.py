@@ -1,8 +1,15 @@
-"""Gather what a gate needs to know, in a fixed number of queries."""
+"""Gather what gates need to know, in a fixed number of queries however many promotions are judged."""
 
-from django.db.models import FilteredRelation, Q
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
-from apps.builds.models import Build, Report, TestResult
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import FilteredRelation, OuterRef, Q
+from django.db.models.functions import JSONObject, Left
+
+from apps.builds.models import Build, Report, TestCase, TestResult
 from apps.catalog.models import ApproverGroup, Environment, Membership, Upstream
 from apps.deployments.models import Occupancy
 from apps.gates.facts import (
@@ -18,6 +25,7 @@ from apps.gates.facts import (
     SupersededFact,
     UpstreamFact,
     VetoFact,
+    WindowFact,
 )
 from apps.promotions.models import Approval, Pin, Promotion, Veto, Window
 from apps.releases.models import Release
@@ -26,98 +34,71 @@ FAILURES_TOLD = 20  # the counts are the reports'; nobody reads more names than 
 MESSAGE_TOLD = 300  # characters
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What is judged, by ids: a release at the gate of an environment, and who asked for it, if anybody."""
+
+    release: int
+    environment: int
+    promotion: int | None = None
+
+
 def gather(*, release: Release, environment: Environment, promotion: Promotion | None = None) -> Facts:
-    """Everything the rules may ask about a release at the gate of an environment, as it stands now.
+    """Everything the rules may ask about a release at the gate of an environment, as it stands now."""
+    subject = Subject(release.pk, environment.pk, promotion.pk if promotion else None)
+    (facts,) = gather_all([subject])
+    return facts
 
-    The queries: release with build, environment with its pin, what runs there, reports, failures, upstreams,
-    occupancies and promotions there, approvers and their groups, windows, vetoes, the newest release on its
-    way here; with a promotion also its requester and its approvals.
+
+def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
+    """The facts of each subject, in their order.
+
+    Each function below reads for all of them at once. The queries: releases with build and service,
+    environments with their pins, what runs there, approvers and their groups, reports, failures, upstreams,
+    occupancies and promotions there, windows, vetoes, the newest releases on their way to the environments;
+    with promotions also these with their requesters, and their approvals.
     """
-    release = Release.objects.select_related("build", "service").defer("manifest").get(pk=release.pk)
-    environment, pin = _environment(environment.pk)
-    approvers = _approvers(release.service_id)
-    running = Occupancy.objects.current().filter(environment=environment).select_related("release")
-    occupancy = running.defer("release__manifest").first()
-    reports = _reports(release, *((occupancy.release,) if occupancy else ()))
-    return Facts(
-        service=release.service.slug,
-        environment=environment.slug,
-        release_id=release.pk,
-        release_version=release.version,
-        release_digest=release.digest,
-        build=_build(release.build),
-        reports=reports[release.build_id],
-        failures=_failures(release.build),
-        upstreams=_upstreams(release, environment),
-        upstream_mode=environment.upstream_mode,
-        promotion=_promotion(promotion) if promotion else None,
-        approvals=_approvals(promotion, approvers) if promotion else (),
-        approvers=approvers,
-        windows=tuple(each.fact() for each in Window.objects.filter(environment=environment).order_by("pk")),
-        running=_running(occupancy, reports[occupancy.release.build_id]) if occupancy else None,
-        pin=pin,
-        vetoes=_vetoes(release, environment),
-        superseded_by=_superseded_by(release, environment, occupancy),
-    )
+    rows = Release.objects.select_related("build", "service").defer("manifest")
+    releases = rows.in_bulk({each.release for each in subjects})
+    environments = _environments({each.environment for each in subjects})
+    running = _running(environments)
+    builds = {release.build_id for release in releases.values()}
+    approvers = _approvers({release.service_id for release in releases.values()})
+    reports = _reports(builds | {occupancy.release.build_id for occupancy in running.values()})
+    failures = _failures(builds)
+    upstreams = _upstreams(subjects)
+    windows = _windows(environments)
+    vetoes, coming = _vetoes(releases), _coming(environments)
+    wishes = {each.promotion for each in subjects if each.promotion is not None}
+    promotions = _promotions(wishes) if wishes else {}
+    approvals = _approvals(wishes) if wishes else {}
 
-
-def _environment(pk: int) -> tuple[Environment, PinFact | None]:
-    """The environment, and what holds it: one pin at most is open. Whether it has expired is for the rule."""
-    rows = Environment.objects.annotate(
-        open_pin=FilteredRelation("pins", condition=Q(pins__lifted_at=None))
-    ).select_related("open_pin__release", "open_pin__by")  # type: ignore[misc]  # which mypy does not see
-    environment = rows.defer("open_pin__release__manifest").get(pk=pk)  # type: ignore[misc]  # likewise
-    # Set by Django only where there is one.
-    pin: Pin | None = getattr(environment, "open_pin", None)
-    if pin is None:
-        return environment, None
-    return environment, PinFact(
-        id=pin.pk,
-        release_id=pin.release_id,
-        version=pin.release.version,
-        reason=pin.reason,
-        by=PersonFact(id=pin.by_id, username=pin.by.username),
-        at=pin.created_at,
-        expires_at=pin.expires_at,
-    )
-
-
-def _vetoes(release: Release, environment: Environment) -> tuple[VetoFact, ...]:
-    here = Q(environment=None) | Q(environment=environment)
-    return tuple(
-        VetoFact(
-            id=veto.pk,
-            environment=environment.slug if veto.environment_id else "",
-            reason=veto.reason,
-            by=PersonFact(id=veto.by_id, username=veto.by.username),
-            at=veto.created_at,
+    def tell(subject: Subject) -> Facts:
+        release, environment = releases[subject.release], environments[subject.environment]
+        able = approvers.get(release.service_id, ())
+        runs = running.get(environment.pk)
+        return Facts(
+            service=release.service.slug,
+            environment=environment.slug,
+            release_id=release.pk,
+            release_version=release.version,
+            release_digest=release.digest,
+            build=_build(release.build),
+            reports=reports.get(release.build_id, ()),
+            failures=failures.get(release.build_id, ()),
+            upstreams=upstreams[subject],
+            upstream_mode=environment.upstream_mode,
+            promotion=promotions[subject.promotion] if subject.promotion else None,
+            approvals=_told(approvals.get(subject.promotion, ()), able) if subject.promotion else (),
+            approvers=able,
+            running=_what_runs(runs, reports.get(runs.release.build_id, ())) if runs else None,
+            windows=tuple(windows.get(environment.pk, ())),
+            pin=_pin(environment),
+            vetoes=_vetoes_here(vetoes.get(release.pk, ()), environment),
+            superseded_by=_superseded_by(release, runs, coming.get(environment.pk)),
         )
-        for veto in Veto.objects.standing().filter(here, release=release).select_related("by").order_by("id")
-    )
 
-
-def _superseded_by(
-    release: Release, environment: Environment, running: Occupancy | None
-) -> SupersededFact | None:
-    """The newest of the releases after this one that runs in the environment or is to be brought there."""
-    coming = (
-        Promotion.objects.filter(
-            environment=environment,
-            release__gt=release.pk,
-            status__in=(Promotion.Status.PENDING, *Promotion.UNDER_WAY),
-        )
-        .order_by("-release", "-id")
-        .values("pk", "release", "release__version")
-        .first()
-    )
-    ahead = running.release_id if running and running.release_id > release.pk else None
-    if running and ahead and (coming is None or ahead >= coming["release"]):
-        return SupersededFact(release_id=ahead, version=running.release.version, promotion_id=None)
-    if coming:
-        return SupersededFact(
-            release_id=coming["release"], version=coming["release__version"], promotion_id=coming["pk"]
-        )
-    return None
+    return [tell(subject) for subject in subjects]
 
 
 def _build(build: Build) -> BuildFact:
@@ -135,36 +116,95 @@ def _build(build: Build) -> BuildFact:
     )
 
 
-def _reports(*releases: Release) -> dict[int, tuple[ReportFact, ...]]:
-    """The reports of the builds that releases stand on, by build."""
-    found: dict[int, list[ReportFact]] = {release.build_id: [] for release in releases}
-    for report in Report.objects.filter(build__in=found).order_by("name"):
-        found[report.build_id].append(_report(report))
-    return {build: tuple(reports) for build, reports in found.items()}
+def _environments(keys: Iterable[int]) -> dict[int, Environment]:
+    """Each with what holds it, as ``_pin`` reads it: one pin at most is open."""
+    rows = Environment.objects.annotate(
+        open_pin=FilteredRelation("pins", condition=Q(pins__lifted_at=None))
+    ).select_related("open_pin__release", "open_pin__by")  # type: ignore[misc]  # which mypy does not see
+    return dict(rows.defer("open_pin__release__manifest").in_bulk(keys))  # type: ignore[misc]  # likewise
 
 
-def _report(report: Report) -> ReportFact:
-    return ReportFact(
-        id=report.pk,
-        name=report.name,
-        type=report.type,
-        status=report.status,
-        complete=report.complete,
-        problem=report.problem,
-        declared=report.declared,
-        returned=report.returned,
-        parsed=report.parsed,
-        passed=report.passed,
-        failed=report.failed,
-        errors=report.errors,
-        skipped=report.skipped,
-        unknown=report.unknown,
-        lines_covered=report.lines_covered,
-        lines_total=report.lines_total,
+def _pin(environment: Environment) -> PinFact | None:
+    """Whether it has expired is for the rule."""
+    # Set by Django only where there is one.
+    pin: Pin | None = getattr(environment, "open_pin", None)
+    if pin is None:
+        return None
+    return PinFact(
+        id=pin.pk,
+        release_id=pin.release_id,
+        version=pin.release.version,
+        reason=pin.reason,
+        by=PersonFact(id=pin.by_id, username=pin.by.username),
+        at=pin.created_at,
+        expires_at=pin.expires_at,
     )
 
 
-def _running(occupancy: Occupancy, reports: tuple[ReportFact, ...]) -> RunningFact:
+def _windows(environments: Iterable[int]) -> dict[int, list[WindowFact]]:
+    """By environment."""
+    windows: dict[int, list[WindowFact]] = defaultdict(list)
+    for window in Window.objects.filter(environment__in=environments).order_by("pk"):
+        windows[window.environment_id].append(window.fact())
+    return windows
+
+
+def _vetoes(releases: Iterable[int]) -> dict[int, list[Veto]]:
+    """By release, wherever they hold."""
+    vetoes: dict[int, list[Veto]] = defaultdict(list)
+    for veto in Veto.objects.standing().filter(release__in=releases).select_related("by").order_by("id"):
+        vetoes[veto.release_id].append(veto)
+    return vetoes
+
+
+def _vetoes_here(vetoes: Iterable[Veto], environment: Environment) -> tuple[VetoFact, ...]:
+    return tuple(
+        VetoFact(
+            id=veto.pk,
+            environment=environment.slug if veto.environment_id else "",
+            reason=veto.reason,
+            by=PersonFact(id=veto.by_id, username=veto.by.username),
+            at=veto.created_at,
+        )
+        for veto in vetoes
+        if veto.environment_id in (None, environment.pk)
+    )
+
+
+def _coming(environments: Iterable[int]) -> dict[int, Promotion]:
+    """By environment, the newest release that is to be brought there, as its promotion."""
+    rows = Promotion.objects.filter(
+        environment__in=environments, status__in=(Promotion.Status.PENDING, *Promotion.UNDER_WAY)
+    )
+    newest = rows.order_by("environment_id", "-release_id", "-id").distinct("environment_id")
+    return {
+        promotion.environment_id: promotion
+        for promotion in newest.select_related("release").defer("release__manifest")
+    }
+
+
+def _superseded_by(
+    release: Release, running: Occupancy | None, coming: Promotion | None
+) -> SupersededFact | None:
+    """The newest of the releases after this one that runs in the environment or is to be brought there."""
+    runs = running.release_id if running else 0
+    if running and runs > release.pk and (coming is None or runs >= coming.release_id):
+        return SupersededFact(release_id=runs, version=running.release.version, promotion_id=None)
+    if coming and coming.release_id > release.pk:
+        return SupersededFact(
+            release_id=coming.release_id, version=coming.release.version, promotion_id=coming.pk
+        )
+    return None
+
+
+def _running(environments: Iterable[int]) -> dict[int, Occupancy]:
+    """By environment."""
+    current = Occupancy.objects.current().filter(environment__in=environments)
+    rows = current.select_related("release").defer("release__manifest")
+    return {occupancy.environment_id: occupancy for occupancy in rows}
+
+
+def _what_runs(occupancy: Occupancy, reports: tuple[ReportFact, ...]) -> RunningFact:
     release = occupancy.release
     return RunningFact(
         release_id=release.pk,
@@ -175,77 +215,143 @@ def _running(occupancy: Occupancy, reports: tuple[ReportFact, ...]) -> RunningFa
     )
 
 
-def _failures(build: Build) -> tuple[FailureFact, ...]:
-    red = (TestResult.Status.FAILED, TestResult.Status.ERROR)
-    results = TestResult.objects.filter(report__build=build, status__in=red)
-    return tuple(
-        FailureFact(
-            report=result.report.name,
-            name=str(result.case),
-            status=result.status,
-            message=result.message[:MESSAGE_TOLD],
+def _reports(builds: Iterable[int]) -> dict[int, tuple[ReportFact, ...]]:
+    """By build."""
+    rows = Report.objects.filter(build__in=builds).order_by("build_id", "name")
+    return {
+        build: tuple(
+            ReportFact(
+                id=report.pk,
+                name=report.name,
+                type=report.type,
+                status=report.status,
+                complete=report.complete,
+                problem=report.problem,
+                declared=report.declared,
+                returned=report.returned,
+                parsed=report.parsed,
+                passed=report.passed,
+                failed=report.failed,
+                errors=report.errors,
+                skipped=report.skipped,
+                unknown=report.unknown,
+                lines_covered=report.lines_covered,
+                lines_total=report.lines_total,
+            )
+            for report in its
         )
-        for result in results.select_related("report", "case").order_by("report__name", "id")[:FAILURES_TOLD]
+        for build, its in groupby(rows, key=lambda report: report.build_id)
+    }
+
+
+def _failures(builds: Iterable[int]) -> dict[int, tuple[FailureFact, ...]]:
+    """By build, the first few of each."""
+    red = (TestResult.Status.FAILED, TestResult.Status.ERROR)
+    first = (
+        TestResult.objects.filter(report__build=OuterRef("pk"), status__in=red)
+        .order_by("report__name", "id")
+        .values(
+            told=JSONObject(
+                report="report__name",
+                class_name="case__class_name",
+                name="case__name",
+                status="status",
+                message=Left("message", MESSAGE_TOLD),
+            )
+        )[:FAILURES_TOLD]
     )
+    rows = Build.objects.filter(pk__in=builds).values_list("pk", ArraySubquery(first))
+    return {
+        build: tuple(
+            FailureFact(
+                report=each["report"],
+                name=str(TestCase(class_name=each["class_name"], name=each["name"])),
+                status=each["status"],
+                message=each["message"],
+            )
+            for each in failures
+        )
+        for build, failures in rows
+    }
 
 
-def _upstreams(release: Release, environment: Environment) -> tuple[UpstreamFact, ...]:
-    edges = Upstream.objects.filter(environment=environment).select_related("source")
-    sources = [edge.source for edge in edges.order_by("source__position", "source__slug")]
+def _upstreams(subjects: Iterable[Subject]) -> dict[Subject, tuple[UpstreamFact, ...]]:
+    edges = Upstream.objects.filter(environment__in={each.environment for each in subjects})
+    sources: dict[int, list[Environment]] = defaultdict(list)
+    for edge in edges.select_related("source").order_by("source__position", "source__slug"):
+        sources[edge.environment_id].append(edge.source)
+    there = {
+        "environment__in": {source.pk for each in sources.values() for source in each},
+        "release__in": {each.release for each in subjects},
+    }
     been = {
         # The last one wins.
-        occupancy.environment_id: occupancy
-        for occupancy in Occupancy.objects.filter(environment__in=sources, release=release).order_by("since")
+        (occupancy.environment_id, occupancy.release_id): occupancy
+        for occupancy in Occupancy.objects.filter(**there).order_by("since")
     }
+    on_its_way = (Promotion.Status.PENDING, *Promotion.UNDER_WAY)
     coming = {
-        promotion.environment_id: promotion
-        for promotion in Promotion.objects.filter(
-            environment__in=sources,
-            release=release,
-            status__in=(Promotion.Status.PENDING, *Promotion.UNDER_WAY),
-        ).order_by("id")
+        (promotion.environment_id, promotion.release_id): promotion
+        for promotion in Promotion.objects.filter(**there, status__in=on_its_way).order_by("id")
     }
-    facts = []
-    for source in sources:
-        occupancy, promotion = been.get(source.pk), coming.get(source.pk)
-        facts.append(
-            UpstreamFact(
-                id=source.pk,
-                slug=source.slug,
-                deployment_id=occupancy.deployment_id if occupancy else None,
-                since=occupancy.since if occupancy else None,
-                until=occupancy.until if occupancy else None,
-                promotion_id=promotion.pk if promotion else None,
-                promotion_at=promotion.created_at if promotion else None,
-            )
+
+    def tell(source: Environment, release: int) -> UpstreamFact:
+        occupancy, promotion = been.get((source.pk, release)), coming.get((source.pk, release))
+        return UpstreamFact(
+            id=source.pk,
+            slug=source.slug,
+            deployment_id=occupancy.deployment_id if occupancy else None,
+            since=occupancy.since if occupancy else None,
+            until=occupancy.until if occupancy else None,
+            promotion_id=promotion.pk if promotion else None,
+            promotion_at=promotion.created_at if promotion else None,
         )
-    return tuple(facts)
+
+    return {
+        each: tuple(tell(source, each.release) for source in sources.get(each.environment, ()))
+        for each in subjects
+    }
 
 
-def _approvers(service_id: int) -> tuple[PersonFact, ...]:
+def _approvers(services: Iterable[int]) -> dict[int, tuple[PersonFact, ...]]:
+    """By service."""
+    groups: dict[tuple[int, int], list[str]] = defaultdict(list)
+    named = ApproverGroup.objects.filter(service__in=services, members__isnull=False)
+    for service, name, user in named.order_by("name").values_list("service", "name", "members"):
+        groups[service, user].append(name)
     members = Membership.objects.filter(
-        service=service_id, role=Membership.Role.APPROVER, user__is_active=True
+        service__in=services, role=Membership.Role.APPROVER, user__is_active=True
     )
-    groups: dict[int, list[str]] = {}
-    named = ApproverGroup.objects.filter(service=service_id, members__isnull=False)
-    for name, user in named.order_by("name").values_list("name", "members"):
-        groups.setdefault(user, []).append(name)
-    return tuple(
-        PersonFact(id=pk, username=username, groups=tuple(groups.get(pk, ())))
-        for pk, username in members.order_by("user__username").values_list("user", "user__username")
-    )
+    people: dict[int, list[PersonFact]] = defaultdict(list)
+    for service, pk, username in members.order_by("user__username").values_list(
+        "service", "user", "user__username"
+    ):
+        belongs = tuple(groups.get((service, pk), ()))
+        people[service].append(PersonFact(id=pk, username=username, groups=belongs))
+    return {service: tuple(its) for service, its in people.items()}
 
 
-def _promotion(promotion: Promotion) -> PromotionFact:
-    row = Promotion.objects.select_related("requested_by").get(pk=promotion.pk)
-    return PromotionFact(
-        id=row.pk,
-        requested_by=PersonFact(id=row.requested_by_id, username=row.requested_by.username),
-        requested_at=row.created_at,
-    )
+def _promotions(wishes: Iterable[int]) -> dict[int, PromotionFact]:
+    return {
+        pk: PromotionFact(
+            id=pk,
+            requested_by=PersonFact(id=row.requested_by_id, username=row.requested_by.username),
+            requested_at=row.created_at,
+        )
+        for pk, row in Promotion.objects.select_related("requested_by").in_bulk(wishes).items()
+    }
 
 
-def _approvals(promotion: Promotion, approvers: tuple[PersonFact, ...]) -> tuple[ApprovalFact, ...]:
+def _approvals(wishes: Iterable[int]) -> dict[int, list[Approval]]:
+    """By promotion, those that were not withdrawn, oldest first."""
+    given: dict[int, list[Approval]] = defaultdict(list)
+    rows = Approval.objects.filter(promotion__in=wishes, withdrawn_at=None)
+    for approval in rows.select_related("user").order_by("id"):
+        given[approval.promotion_id].append(approval)
+    return given
+
+
+def _told(given: Iterable[Approval], approvers: Iterable[PersonFact]) -> tuple[ApprovalFact, ...]:
     able = {person.id: person for person in approvers}
     return tuple(
         ApprovalFact(
@@ -256,7 +362,5 @@ def _approvals(promotion: Promotion, approvers: tuple[PersonFact, ...]) -> tuple
             at=approval.created_at,
             counts=approval.user_id in able,
         )
-        for approval in Approval.objects.filter(promotion=promotion, withdrawn_at=None)
-        .select_related("user")
-        .order_by("id")
+        for approval in given
     )

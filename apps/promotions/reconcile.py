@@ -28,9 +28,9 @@ from apps.deployments.flight import read_flight_records
 from apps.deployments.models import Deployment, FlightWatch
 from apps.deployments.services import ANSWER_WITHIN, observe_deployment, request_deployment
 from apps.errors import DomainError
-from apps.leases import Leasable, Lease, LeaseLost, take, wake
+from apps.leases import Leasable, Lease, LeaseLost, release_all, take, take_several, wake
 from apps.promotions.models import Promotion, Standing
-from apps.promotions.services import follow_deployment, start_promotion
+from apps.promotions.services import evaluate_promotions, follow_deployment, start_promotion
 from apps.promotions.standing import look_for_standings, update_standing, wake_standings_on
 from apps.releases.models import Release
 from apps.releases.services import register_release
@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 LEASE = timedelta(seconds=30)
 BUILD_POLL = timedelta(seconds=2)
+# How many promotions are judged in one transaction, which holds their rows and in the end their chains.
+JUDGED_AT_ONCE = 200
 # Approvals, deployments and evidence wake what waits for them; this is for all the rest, such as time.
 JUDGE_EVERY = timedelta(seconds=5)
 # New evidence wakes it, and a new policy within SWEEP_EVERY; this is for who left, and for vetoes.
@@ -86,12 +88,12 @@ class Reconciler:
                 self.stop.wait(self.idle)
 
     def tick(self) -> bool:
-        """One row of each kind of work; False when there was none at all."""
+        """A row of each kind of work, or several; False when there was none at all."""
         found = False
         for step in (
             self.collect_one_build,
             self.register_one_release,
-            self.judge_one_promotion,
+            self.judge_promotions,
             self.judge_one_running_release,
             self.request_one_deployment,
             self.observe_one_deployment,
@@ -133,14 +135,31 @@ class Reconciler:
             self.sweep_at = time.monotonic() + SWEEP_EVERY
         return found
 
-    def judge_one_promotion(self) -> bool:
-        """Judge a pending promotion again, and let it through if its gate opens and the place is free."""
+    def judge_promotions(self) -> bool:
+        """Judge pending promotions again, and let through whose gate opens if the place is free."""
+        pending = Promotion.objects.pending()
+        leases = take_several(
+            pending, owner=self.owner, duration=self.lease, order=DEPLOY_ORDER, limit=JUDGED_AT_ONCE
+        )
+        keys = [lease.pk for lease in leases]
+        try:
+            opens = set(evaluate_promotions(promotions=keys)) if keys else set()
+        except Exception as error:
+            if isinstance(error, OperationalError | InterfaceError) and not connection.is_usable():
+                raise  # PostgreSQL is away
+            # The fault of one of them: each by itself then, so that the others go on.
+            log.exception("could not judge together", promotions=keys)
+            opens = set(keys)
 
         def work(promotion: Promotion, lease: Lease) -> timedelta:
             start_promotion(promotion=promotion)
             return JUDGE_EVERY
 
-        return self._one(Promotion.objects.pending(), work, order=DEPLOY_ORDER)
+        for lease in leases:
+            if lease.pk in opens:
+                self._work_on(lease, work)
+        release_all([lease for lease in leases if lease.pk not in opens], JUDGE_EVERY)
+        return bool(leases)
 
     def judge_one_running_release(self) -> bool:
         """Judge again what runs in an environment: would it still be let in?"""
@@ -199,6 +218,10 @@ class Reconciler:
         lease = take(rows, owner=self.owner, duration=self.lease, order=order)
         if lease is None:
             return False
+        self._work_on(lease, work)
+        return True
+
+    def _work_on(self, lease: Lease, work: Callable[..., timedelta]) -> None:
         row: Leasable = lease.model._default_manager.get(pk=lease.pk)
         key = (lease.model._meta.label_lower, lease.pk)
         bound = log.bind(row=f"{key[0]}:{key[1]}")
@@ -207,7 +230,7 @@ class Reconciler:
         except LeaseLost as error:
             # Another worker goes on from what is written.
             bound.warning("lease lost", problem=str(error))
-            return True
+            return
         except (OperationalError, InterfaceError):
             if not connection.is_usable():
                 raise  # PostgreSQL is away, which is not this row's fault
@@ -223,7 +246,6 @@ class Reconciler:
         else:
             self.failures.pop(key, None)
         lease.release(rest)
-        return True
 
     def _back_off(self, key: tuple[str, int]) -> timedelta:
         self.failures[key] = count = self.failures.get(key, 0) + 1

@@ -4,6 +4,7 @@ Rows are locked in one order, so that no two writers wait for each other: enviro
 promotion, and last the ledger's chain.
 """
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from django.db import transaction
@@ -21,9 +22,9 @@ from apps.gates.models import Decision, Policy
 from apps.gates.verdicts import OPENS
 from apps.leases import wake
 from apps.ledger.hashing import digest_of, plain
-from apps.ledger.services import record
-from apps.promotions.facts import gather
-from apps.promotions.models import Approval, Promotion, Standing
+from apps.ledger.services import Act, record_all
+from apps.promotions.facts import Subject, gather_all
+from apps.promotions.models import Approval, Promotion, PromotionQuerySet, Standing
 from apps.releases.models import Release
 
 Status = Promotion.Status
@@ -107,6 +108,33 @@ def evaluate_promotion(*, promotion: Promotion) -> Decision:
                 _record_decision(current, decision)
     promotion.status, promotion.decision = current.status, decision
     return decision
+
+
+def evaluate_promotions(*, promotions: Collection[int]) -> list[int]:
+    """Judge pending promotions again, all of them at once; the ids of those whose gate opens.
+
+    Those are for ``start_promotion``, which judges each anew. What is not pending any more is left out, and
+    so is what somebody else is writing to just now, who judges it as well.
+    """
+    with transaction.atomic():
+        rows = Promotion.objects.pending().filter(pk__in=promotions)
+        # Skipped, not waited for: to wait for one while others are held could be a deadlock.
+        free = rows.select_for_update(no_key=True, of=("self",), skip_locked=True)
+        current = list(_to_judge(free).order_by("pk"))
+        before = [promotion.decision_id for promotion in current]
+        decisions = _judge_all(current)
+        record_all(
+            [
+                _act(promotion, "promotion.judged", data=_told(decision))
+                for promotion, decision, last in zip(current, decisions, before, strict=True)
+                if decision.pk != last
+            ]
+        )
+    return [
+        promotion.pk
+        for promotion, decision in zip(current, decisions, strict=True)
+        if decision.verdict in OPENS
+    ]
 
 
 def start_promotion(*, promotion: Promotion) -> bool:
@@ -290,34 +318,55 @@ def _require_approver(promotion: Promotion, user: User) -> None:
 
 def _judge(promotion: Promotion) -> Decision:
     """The decision on a promotion whose row is locked: the last one, or a new one if anything changed."""
-    environment, release, last = promotion.environment, promotion.release, promotion.decision
-    policy = Policy.objects.filter(environment=environment).order_by("-version").first()
-    if policy is None:
-        # Without a policy the gate is shut, and the decision says so.
-        policy, _ = Policy.objects.get_or_create(environment=environment, version=1, defaults={"rules": []})
-    facts = gather(release=release, environment=environment, promotion=promotion)
-    at = timezone.now()
-    verdict, findings = judge(rules=policy.rules, facts=facts, at=at)
-    told = facts.to_json()
-    if last and (last.policy_id, last.verdict, last.facts) == (policy.pk, verdict, told):
-        return last
-    decision = Decision.objects.create(
-        policy=policy,
-        environment=environment,
-        release=release,
-        facts=told,
-        findings=[finding.to_json() for finding in findings],
-        verdict=verdict,
-        evaluated_at=at,
-    )
-    _update(promotion, decision=decision)
+    (decision,) = _judge_all([promotion])
     return decision
+
+
+def _judge_all(promotions: Sequence[Promotion]) -> list[Decision]:
+    """The decision on each of these promotions, whose rows are locked; see ``_judge``."""
+    environments = {promotion.environment_id for promotion in promotions}
+    newest = Policy.objects.filter(environment__in=environments).newest()
+    policies = {policy.environment_id: policy for policy in newest}
+    for environment in environments - policies.keys():
+        # Without a policy the gate is shut, and the decision says so.
+        policies[environment], _ = Policy.objects.get_or_create(
+            environment_id=environment, version=1, defaults={"rules": []}
+        )
+    changed = []
+    subjects = [Subject(each.release_id, each.environment_id, each.pk) for each in promotions]
+    for promotion, facts in zip(promotions, gather_all(subjects), strict=True):
+        policy, last = policies[promotion.environment_id], promotion.decision
+        at = timezone.now()
+        verdict, findings = judge(rules=policy.rules, facts=facts, at=at)
+        told = facts.to_json()
+        if last and (last.policy_id, last.verdict, last.facts) == (policy.pk, verdict, told):
+            continue
+        decision = Decision(
+            policy=policy,
+            environment=promotion.environment,
+            release=promotion.release,
+            facts=told,
+            findings=[finding.to_json() for finding in findings],
+            verdict=verdict,
+            evaluated_at=at,
+        )
+        changed.append((promotion, decision))
+    Decision.objects.bulk_create(decision for _, decision in changed)
+    for promotion, decision in changed:
+        promotion.decision, promotion.updated_at = decision, decision.evaluated_at
+    Promotion.objects.bulk_update([promotion for promotion, _ in changed], ["decision", "updated_at"])
+    return [promotion.decision for promotion in promotions if promotion.decision]
 
 
 def _lock(promotion: Promotion) -> Promotion:
     """The promotion as it is now, locked for the rest of the transaction."""
     rows = Promotion.objects.select_for_update(no_key=True, of=("self",))
-    return rows.select_related("environment__service", "release", "decision").get(pk=promotion.pk)
+    return _to_judge(rows).get(pk=promotion.pk)
+
+
+def _to_judge(promotions: PromotionQuerySet) -> PromotionQuerySet:
+    """With what judging and recording them needs."""
+    return promotions.select_related("environment__service", "release", "decision").defer("release__manifest")
 
 
 def _update(promotion: Promotion, **values: object) -> None:
@@ -341,8 +390,13 @@ def _no_longer_pending(promotion: Promotion) -> DomainError:
 
 
 def _record_decision(promotion: Promotion, decision: Decision) -> None:
+    _record(promotion, "promotion.judged", data=_told(decision))
+
+
+def _told(decision: Decision) -> dict[str, Any]:
+    """What the ledger says of a decision."""
     failing = sorted({finding["rule"] for finding in decision.findings if finding["verdict"] not in OPENS})
-    data = {
+    return {
         "decision": decision.pk,
         "verdict": str(decision.verdict),
         "unmet": failing,
@@ -350,13 +404,18 @@ def _record_decision(promotion: Promotion, decision: Decision) -> None:
         "policy": decision.policy_id,
         "facts_sha256": digest_of(plain(decision.facts)),
     }
-    _record(promotion, "promotion.judged", data=data)
 
 
 def _record(
     promotion: Promotion, action: str, *, actor: User | None = None, data: dict[str, Any] | None = None
 ) -> None:
-    record(
+    record_all([_act(promotion, action, actor=actor, data=data)])
+
+
+def _act(
+    promotion: Promotion, action: str, *, actor: User | None = None, data: dict[str, Any] | None = None
+) -> Act:
+    return Act(
         chain=promotion.environment.service.slug,
         action=action,
         subject=f"promotion:{promotion.pk}",

@@ -7,7 +7,8 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from apps.ledger.models import Entry
-from apps.ledger.services import GENESIS, first_broken, record
+from apps.ledger.services import GENESIS, Act, first_broken, record, record_all
+from apps.ledger.verify import verify_chain
 from tests.factories import make_user
 
 
@@ -45,6 +46,33 @@ class TestRecord:
             record(chain="web", action="a.b", subject="c:1")
             transaction.set_rollback(True)
         assert record(chain="web", action="a.b", subject="c:1").sequence == 1
+
+
+@pytest.mark.django_db
+class TestRecordAll:
+    def test_several_acts_go_to_the_chain_of_each_in_their_order(self):
+        record(chain="web", action="a.b", subject="c:0")
+        acts = [Act(chain, "a.b", f"c:{number}") for number, chain in enumerate(("web", "api", "web"), 1)]
+        entries = record_all(acts)
+        assert [(each.chain, each.sequence, each.subject) for each in entries] == [
+            ("web", 2, "c:1"),
+            ("api", 1, "c:2"),
+            ("web", 3, "c:3"),
+        ]
+        assert all(each.pk for each in entries)
+        for chain, length in (("web", 3), ("api", 1)):
+            found = verify_chain(chain=chain)
+            assert (found.entries, found.broken) == (length, None)
+
+    def test_several_cost_as_many_queries_as_one(self, django_assert_num_queries):
+        for count in (1, 5):
+            # 1: savepoint  2: the chains' locks  3: their last entries  4: the new ones  5: savepoint
+            with django_assert_num_queries(5):
+                record_all([Act(f"chain-{number}", "a.b", "c:1") for number in range(count)])
+
+    def test_nothing_to_record_is_no_query(self, django_assert_num_queries):
+        with django_assert_num_queries(0):
+            assert record_all([]) == []
 
 
 @pytest.mark.django_db

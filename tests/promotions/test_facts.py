@@ -5,13 +5,14 @@ from django.utils import timezone
 
 from apps.catalog.groups import add_to_group, register_group, remove_from_group
 from apps.gates.facts import Facts
-from apps.promotions.facts import FAILURES_TOLD, gather
-from apps.promotions.models import Promotion
+from apps.promotions.facts import FAILURES_TOLD, Subject, gather, gather_all
+from apps.promotions.models import Approval, Promotion
 from apps.promotions.services import approve_promotion
 from tests.factories import (
     make_build,
     make_deployment,
     make_environment,
+    make_group,
     make_member,
     make_occupancy,
     make_pin,
@@ -19,10 +20,13 @@ from tests.factories import (
     make_release,
     make_report,
     make_result,
+    make_service,
     make_veto,
     make_window,
 )
 from tests.promotions.cast import Cast
+
+QUERIES = 15
 
 
 class GatherTests(TestCase):
@@ -132,7 +136,7 @@ class GatherTests(TestCase):
         # 6: reports  7: failures  8: upstreams  9: occupancies  10: promotions there
         # 11: promotion and requester  12: approvals  13: windows  14: vetoes
         # 15: the newest release on its way
-        with self.assertNumQueries(15):
+        with self.assertNumQueries(QUERIES):
             self.gather()
         make_occupancy(make_deployment(self.cast.production))
         for number in range(30):
@@ -152,7 +156,7 @@ class GatherTests(TestCase):
         make_veto(self.release)
         make_veto(self.release, self.cast.production)
         make_window(self.cast.production)
-        with self.assertNumQueries(15) as queries:
+        with self.assertNumQueries(QUERIES) as queries:
             facts = self.gather()
         assert not any('"manifest"' in query["sql"] for query in queries)
         assert len(facts.reports) == 30
@@ -198,3 +202,69 @@ class GatherTests(TestCase):
         # For the newest, older ones do not matter.
         newest = gather(release=waits.release, environment=self.cast.production)
         assert newest.superseded_by is None
+
+
+class GatherAllTests(TestCase):
+    """Each of several is told what it would be told alone."""
+
+    @classmethod
+    def setUpTestData(cls):
+        cls.promotions = [cls.make_world(f"world-{number}") for number in range(3)]
+        # And two that share an environment.
+        shared = cls.promotions[0]
+        cls.promotions.append(make_promotion(shared.environment, make_release(shared.environment.service)))
+
+    @staticmethod
+    def make_world(slug):
+        service = make_service(slug)
+        staging, test = make_environment(service, "staging"), make_environment(service, "test")
+        production = make_environment(service, "production", upstreams=(staging, test))
+        people = [make_member(service, "approver", username=f"{slug}-{each}") for each in range(2)]
+        make_group(service, f"{slug}-managers", people[0])
+        build = make_build(service)
+        release = make_release(build=build)
+        for name in ("unit", "end-to-end"):
+            report = make_report(build, name=name, failed=15)
+            for _ in range(15):
+                make_result(report, message=slug)
+        make_occupancy(make_deployment(staging, release))
+        runs = make_release(service)
+        make_report(runs.build, name=slug)
+        make_occupancy(make_deployment(production, runs))
+        make_promotion(test, release)
+        promotion = make_promotion(production, release)
+        Approval.objects.create(promotion=promotion, user=people[0], verdict="approved")
+        make_pin(production, runs, reason=slug)
+        make_veto(release, production, reason=slug)
+        make_veto(release, test)
+        make_window(production, name=slug)
+        return promotion
+
+    def subjects(self, promotions):
+        return [Subject(each.release_id, each.environment_id, each.pk) for each in promotions]
+
+    def test_each_is_told_its_own(self):
+        together = gather_all(self.subjects(self.promotions))
+        alone = [
+            gather(release=each.release, environment=each.environment, promotion=each)
+            for each in self.promotions
+        ]
+        assert together == alone
+        assert len(set(together)) == len(self.promotions)
+        full = together[0]
+        assert len(full.failures) == FAILURES_TOLD
+        assert all((full.reports, full.upstreams, full.approvals, full.approvers[0].groups))
+        assert [report.name for report in full.running.reports] == ["world-0"]
+        assert [full.pin.reason, *(veto.reason for veto in full.vetoes)] == ["world-0", "world-0"]
+        assert [window.name for window in full.windows] == ["world-0"]
+        assert full.superseded_by.promotion_id == self.promotions[-1].pk
+
+    def test_several_cost_as_many_queries_as_one(self):
+        for count in (1, len(self.promotions)):
+            with self.subTest(count), self.assertNumQueries(QUERIES):
+                gather_all(self.subjects(self.promotions[:count]))
+
+    def test_nobody_need_have_asked(self):
+        asked = self.promotions[0]
+        (facts,) = gather_all([Subject(asked.release_id, asked.environment_id)])
+        assert (facts.promotion, facts.approvals) == (None, ())

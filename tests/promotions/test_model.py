@@ -140,7 +140,7 @@ class Worker(Reconciler):
     """Does what moves promotions; the other steps have tests of their own."""
 
     def tick(self):
-        self.judge_one_promotion()
+        self.judge_promotions()
         self.request_one_deployment()
         self.observe_one_deployment()
 

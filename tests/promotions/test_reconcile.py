@@ -11,7 +11,7 @@ from apps.aws.errors import AwsError
 from apps.builds.models import Build
 from apps.deployments.models import Deployment, Occupancy
 from apps.gates.models import Decision
-from apps.promotions import reconcile
+from apps.promotions import reconcile, services
 from apps.promotions.models import Promotion
 from apps.promotions.reconcile import Reconciler, reconcile_once, unregistered_builds
 from apps.promotions.services import approve_promotion
@@ -169,6 +169,37 @@ class TestOneWorker:
         assert good.status == Status.DEPLOYING
         assert bad.status == Status.PENDING
         assert bad.lease_owner == ""
+
+    def test_a_fault_while_several_are_judged_does_not_stop_the_others(self, aws, cast, monkeypatch):
+        bad = cast.request()
+        good = cast.request(environment=cast.production)
+        cast.policy(cast.production, "built_as_defined")
+        gather_all = services.gather_all
+
+        def sometimes(subjects):
+            if bad.pk in [each.promotion for each in subjects]:
+                raise KeyError("a bug")
+            return gather_all(subjects)
+
+        monkeypatch.setattr(services, "gather_all", sometimes)
+        drain()
+        good.refresh_from_db()
+        bad.refresh_from_db()
+        assert good.status == Status.DEPLOYING
+        assert bad.status == Status.PENDING
+        assert bad.lease_owner == ""
+
+    def test_a_changed_policy_judges_all_that_wait_anew_at_once(self, aws, cast):
+        waiting = [make_promotion(cast.production, make_release(cast.service)) for _ in range(5)]
+        drain()
+        cast.policy(cast.production, "approved")
+        hurry()
+        reconcile_once()
+        for promotion in waiting:
+            promotion.refresh_from_db()
+            assert promotion.decision.verdict == "waiting_human"
+            assert promotion.lease_until > timezone.now()
+            assert promotion.lease_owner == ""
 
     def test_a_row_that_fails_rests_longer_each_time(self, aws, cast):
         cast.request()

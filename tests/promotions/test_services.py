@@ -1,6 +1,7 @@
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.test import TestCase
+from django.test.utils import CaptureQueriesContext
 
 from apps.catalog.services import revoke_role
 from apps.deployments.models import Deployment
@@ -10,19 +11,31 @@ from apps.gates.facts import Facts
 from apps.gates.models import Decision
 from apps.gates.verdicts import Verdict
 from apps.ledger.models import Entry
+from apps.ledger.services import first_broken
 from apps.promotions.models import Approval, Promotion
 from apps.promotions.services import (
     approve_promotion,
     blocker,
     cancel_promotion,
     evaluate_promotion,
+    evaluate_promotions,
     get_promotion,
     reject_promotion,
     request_promotion,
     start_promotion,
     withdraw_approval,
 )
-from tests.factories import make_deployment, make_occupancy, make_release, make_report, make_user
+from tests.factories import (
+    make_deployment,
+    make_environment,
+    make_occupancy,
+    make_policy,
+    make_promotion,
+    make_release,
+    make_report,
+    make_service,
+    make_user,
+)
 from tests.promotions.cast import Cast
 
 Status = Promotion.Status
@@ -173,6 +186,71 @@ class EvaluateTests(PromotionTests):
         assert promotion.decision.verdict == Verdict.BLOCKED
         make_occupancy(make_deployment(self.cast.staging, release))
         assert evaluate_promotion(promotion=promotion).verdict == Verdict.PASS
+
+
+class EvaluateSeveralTests(PromotionTests):
+    """As the reconciler does it."""
+
+    @classmethod
+    def setUpTestData(cls):
+        super().setUpTestData()
+        environments = [cls.cast.staging, cls.cast.production]
+        environments += [make_environment(make_service(f"other-{number}")) for number in range(2)]
+        cls.promotions = []
+        for environment in environments:
+            if environment.service != cls.cast.service:
+                make_policy(environment, [{"rule": "built_as_defined", "parameters": {}}])
+            release = make_release(environment.service)
+            make_report(release.build)
+            cls.promotions.append(make_promotion(environment, release, requested_by=cls.cast.ann))
+
+    def evaluate(self):
+        opens = evaluate_promotions(promotions=[each.pk for each in self.promotions])
+        for promotion in self.promotions:
+            promotion.refresh_from_db()
+        return opens
+
+    def test_each_gets_the_decision_that_it_would_get_alone(self):
+        opens = self.evaluate()
+        first, shut, *others = self.promotions
+        assert opens == [each.pk for each in (first, *others)]
+        assert shut.decision.verdict == Verdict.INCONCLUSIVE
+        for promotion in self.promotions:
+            assert promotion.decision.release == promotion.release
+            assert promotion.decision.environment == promotion.environment
+            assert promotion.decision.facts["promotion"]["id"] == promotion.pk
+            assert self.actions(promotion) == ["promotion.judged"]
+            assert evaluate_promotion(promotion=get_promotion(promotion.pk)) == promotion.decision
+        for chain in ("shop", "other-0", "other-1"):
+            assert first_broken(chain=chain) is None
+
+    def test_only_what_changed_is_written(self):
+        self.evaluate()
+        before = [each.decision_id for each in self.promotions]
+        entries = Entry.objects.count()
+        make_report(self.promotions[2].release.build, name="e2e")
+        self.evaluate()
+        changed = [each.decision_id != old for each, old in zip(self.promotions, before, strict=True)]
+        assert changed == [False, False, True, False]
+        assert Entry.objects.count() == entries + 1
+
+    def test_what_is_over_is_left_out(self):
+        over = self.promotions[0]
+        Promotion.objects.filter(pk=over.pk).update(status=Status.CANCELLED)
+        assert over.pk not in self.evaluate()
+        assert over.decision is None
+
+    def test_several_cost_as_many_queries_as_one(self):
+        self.evaluate()
+        counts = []
+        # The one that is promoted from another place, since nothing is asked about upstreams of none.
+        for several in (self.promotions[1:2], self.promotions):
+            for promotion in several:
+                make_report(promotion.release.build, name=f"more-{len(counts)}")
+            with CaptureQueriesContext(connection) as queries:
+                evaluate_promotions(promotions=[each.pk for each in several])
+            counts.append(len(queries))
+        assert counts[0] == counts[1]
 
 
 class ApproveTests(PromotionTests):
