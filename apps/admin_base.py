@@ -22,7 +22,18 @@ from apps.errors import DomainError
 # How each state looks in lists: unfold's label colours by value, of all models at once.
 COLOURS = {
     "success": ("succeeded", "SUCCEEDED", "Succeeded", "pass", "overridden", "approved", "applied"),
-    "danger": ("failed", "FAILED", "Failed", "FAULT", "ERROR", "blocked", "rejected", "errored", "TIMED_OUT"),
+    "danger": (
+        "failed",
+        "FAILED",
+        "Failed",
+        "FAULT",
+        "ERROR",
+        "blocked",
+        "rejected",
+        "errored",
+        "TIMED_OUT",
+        "broken",
+    ),
     "warning": (
         "inconclusive",
         "waiting_human",
@@ -31,6 +42,7 @@ COLOURS = {
         "INCOMPLETE",
         "STOPPED",
         "abandoned",
+        "flaky",
     ),
     "info": ("pending", "deploying", "verifying", "intended", "requested", "running", "IN_PROGRESS"),
 }

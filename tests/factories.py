@@ -10,7 +10,16 @@ from django.utils import timezone
 from apps.access.models import Token, User
 from apps.access.services import create_token
 from apps.builds.coverage import pack
-from apps.builds.models import Build, CoveredFiles, Report, TestCase, TestResult
+from apps.builds.models import (
+    Build,
+    CaseState,
+    CoveredFiles,
+    Quarantine,
+    Report,
+    ReportGroup,
+    TestCase,
+    TestResult,
+)
 from apps.builds.parsers.file_coverage import FileCoverage, add_up
 from apps.catalog.models import ApproverGroup, Environment, Membership, Service, Upstream
 from apps.deployments.models import Deployment, FlightRecord, HookEvent, Occupancy, Target
@@ -135,6 +144,27 @@ def make_result(report: Report, *, name: str = "", status: str = "FAILED", **fie
         name=name or f"test_{number}",
     )
     return TestResult.objects.create(report=report, case=case, status=status, **fields)
+
+
+def make_state(result: TestResult, state: str = "flaky", **fields: Any) -> CaseState:
+    """What the runs of a case that failed say of it."""
+    case, report = result.case, result.report
+    group, _ = ReportGroup.objects.get_or_create(service=case.service, name=case.group)
+    if case.position is None:
+        case.report_group, case.position = group, group.size
+        group.size += 1
+        group.save()
+        case.save()
+    counts = {"runs": 20, "failures": 4, "transitions": 6, "commits": 1, "score": 316}
+    defaults = {"service": case.service, "group": group, "since": report.created_at, "report": report}
+    return CaseState.objects.create(case=case, state=state, **{**counts, **defaults, **fields})
+
+
+def make_quarantine(case: TestCase, **fields: Any) -> Quarantine:
+    """A quarantine in force, for a week."""
+    defaults = {"reason": "Known to fail.", "until": timezone.now() + timedelta(days=7)}
+    by = fields.pop("by", None) or make_user()
+    return Quarantine.objects.create(case=case, by=by, **{**defaults, **fields})
 
 
 def make_release(service: Service | None = None, *, build: Build | None = None, **fields: Any) -> Release:

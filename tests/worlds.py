@@ -22,12 +22,14 @@ from tests.factories import (
     make_pin,
     make_policy,
     make_promotion,
+    make_quarantine,
     make_record,
     make_release,
     make_report,
     make_result,
     make_service,
     make_standing,
+    make_state,
     make_target,
     make_token,
     make_user,
@@ -57,6 +59,9 @@ class World:
         make_coverage(build, name=f"{mark}-coverage", files={f"{mark}/a.py": (1, 2)})
         result = self.keep(make_result(report, name=f"test_{mark}", message=f"{mark} is not right"))
         self.keep(result.case)
+        known = make_state(make_result(report, name=f"test_{mark}_known"))
+        self.keep(make_quarantine(known.case, by=approver, reason=f"{mark} knows"))
+        self.keep(make_state(result))
         self.keep(
             ReportFile.objects.create(
                 report=report, bucket=service.bucket, key=f"{mark}.xml", size=1, sha256="0" * 64

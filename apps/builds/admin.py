@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from apps.admin_base import LABELS, ReadOnlyAdmin, ReadOnlyInline, only, pretty
+from apps.builds import flaky_admin  # noqa: F401  # it registers itself
 from apps.builds.coverage import (
     COVERAGE,
     Comparison,

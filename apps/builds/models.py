@@ -1,8 +1,10 @@
 """Builds as CodeBuild ran them, and the evidence that they left."""
 
+from datetime import timedelta
+
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 
 from apps.catalog.models import Service
@@ -240,6 +242,120 @@ class TestCase(models.Model):
 
     def __str__(self) -> str:
         return f"{self.class_name}::{self.name}" if self.class_name else self.name
+
+
+LONGEST_QUARANTINE = timedelta(days=90)
+
+
+class QuarantineQuerySet(models.QuerySet["Quarantine"]):
+    def in_force(self) -> "QuarantineQuerySet":
+        """Those that have neither been lifted nor run out."""
+        return self.filter(lifted_at=None, until__gt=timezone.now())
+
+
+class Quarantine(models.Model):
+    """A person's word that a test's failures are known, until when, and why. It always runs out."""
+
+    case = models.ForeignKey(TestCase, on_delete=models.PROTECT, related_name="quarantines")
+    reason = models.TextField()
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    until = models.DateTimeField(help_text="Its end, at most 90 days after its beginning.")
+    lifted_at = models.DateTimeField(null=True, blank=True, help_text="When it was ended before its time.")
+    lifted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+
+    objects = QuarantineQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(until__gt=F("created_at")) & Q(until__lte=F("created_at") + LONGEST_QUARANTINE),
+                name="quarantine_ends_within_90_days",
+            ),
+            models.CheckConstraint(condition=~Q(reason=""), name="quarantine_has_a_reason"),
+            models.CheckConstraint(
+                condition=Q(lifted_at=None, lifted_by=None) | Q(lifted_at__isnull=False),
+                name="quarantine_lifted_by_somebody_at_some_time",
+            ),
+        ]
+        indexes = [
+            # Whether a case is quarantined now.
+            models.Index(fields=["case", "until"], condition=Q(lifted_at=None), name="quarantine_not_lifted"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.case} until {self.until:%Y-%m-%d}"
+
+
+class CaseStateQuerySet(models.QuerySet["CaseState"]):
+    def quarantined(self) -> "CaseStateQuerySet":
+        """Those of cases that are quarantined now."""
+        return self.filter(Exists(Quarantine.objects.in_force().filter(case=OuterRef("case"))))
+
+    def not_healthy(self) -> "CaseStateQuerySet":
+        """Flaky, broken and quarantined ones; not those that are healthy by the end of their quarantine."""
+        in_force = Quarantine.objects.in_force().filter(case=OuterRef("case"))
+        return self.filter(~Q(state=CaseState.State.HEALTHY) | Exists(in_force))
+
+    def shown_as(self, state: str) -> "CaseStateQuerySet":
+        """Those in a state as people see it: quarantined, or else what the runs say."""
+        if state == "quarantined":
+            return self.quarantined()
+        in_force = Quarantine.objects.in_force().filter(case=OuterRef("case"))
+        return self.filter(~Exists(in_force), state=state)
+
+
+class CaseState(models.Model):
+    """What the newest runs of a case say of it, as apps.builds.flaky judges them.
+
+    Healthy cases have no row, unless they are quarantined.
+    """
+
+    class State(models.TextChoices):
+        HEALTHY = "healthy"
+        FLAKY = "flaky"
+        BROKEN = "broken"
+
+    case = models.OneToOneField(TestCase, on_delete=models.CASCADE, related_name="judged")
+    # Of the case; kept here for the list of a service, and for the writer of a group.
+    service = models.ForeignKey(Service, on_delete=models.CASCADE, related_name="+", db_index=False)
+    group = models.ForeignKey(ReportGroup, on_delete=models.CASCADE, related_name="+")
+    state = models.CharField(max_length=7, choices=State)
+    score = models.PositiveSmallIntegerField(
+        null=True, help_text="Of 1,000 runs that could differ from the one before, how many did."
+    )
+    runs = models.PositiveSmallIntegerField(help_text="In the window, as all that follows.")
+    failures = models.PositiveSmallIntegerField()
+    transitions = models.PositiveSmallIntegerField(help_text="Runs that differ from the one before.")
+    commits = models.PositiveSmallIntegerField(help_text="On which it both passed and failed.")
+    since = models.DateTimeField(help_text="When the first report came after which it was in this state.")
+    report = models.ForeignKey(
+        Report,
+        on_delete=models.CASCADE,
+        related_name="+",
+        db_index=False,
+        help_text="The report after which it was judged.",
+    )
+
+    objects = CaseStateQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state__in=["healthy", "flaky", "broken"]), name="case_state_known"
+            ),
+        ]
+        indexes = [
+            # The flaky, or broken, cases of a service.
+            models.Index(fields=["service", "state", "-id"], name="case_state_of_service"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.case}: {self.state}"
 
 
 class TestResult(models.Model):

@@ -17,6 +17,7 @@ from django.db import connection
 from apps.builds.cases import CaseBook, Named
 from apps.builds.coverage import pack
 from apps.builds.evidence import ReportEvidence
+from apps.builds.flaky import judge_cases
 from apps.builds.models import (
     Build,
     CoveredFiles,
@@ -146,6 +147,7 @@ def _write_report(
                 for each in evidence.cases.kept()
             ),
         )
+        judge_cases(report=report, outcomes=outcomes)
     return report
 
 

@@ -28,12 +28,14 @@ from tests.factories import (
     make_pin,
     make_policy,
     make_promotion,
+    make_quarantine,
     make_record,
     make_release,
     make_report,
     make_result,
     make_service,
     make_standing,
+    make_state,
     make_target,
     make_token,
     make_user,
@@ -49,6 +51,7 @@ HISTORY = [
     "builds.ReportFile",
     "builds.TestCase",
     "builds.TestResult",
+    "builds.CaseState",
     "releases.Release",
     "deployments.Deployment",
     "deployments.Target",
@@ -72,7 +75,9 @@ def make_one_of_each(slug: str) -> None:
     build = make_build(service, requested_by=requester)
     report = make_report(build, failed=1)
     make_coverage(build)
-    make_result(report)
+    result = make_result(report)
+    make_state(result)
+    make_quarantine(result.case)
     ReportFile.objects.create(report=report, bucket="b", key="unit.xml", size=1, sha256="0" * 64)
     release = make_release(build=build)
     make_policy(environment, [{"rule": "approved", "parameters": {}}], created_by=requester)

@@ -1,0 +1,64 @@
+"""Flaky, broken and quarantined test cases in the admin."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest
+from unfold.decorators import display
+
+from apps.admin_base import LABELS, ReadOnlyAdmin, only
+from apps.builds.models import CaseState, Quarantine
+
+
+@admin.register(CaseState)
+class CaseStateAdmin(ReadOnlyAdmin):
+    list_display = (
+        "case",
+        "service",
+        "group",
+        "show_state",
+        "show_score",
+        "show_runs",
+        "commits",
+        "since",
+        "show_quarantine",
+    )
+    list_filter = (only("service"), "state", only("group"))
+    list_select_related = ("case", "service", "group")
+    search_fields = ("case__name", "case__class_name", "group__name")
+    ordering = ("-id",)
+    fields = (
+        "case",
+        "service",
+        "group",
+        "show_state",
+        "show_score",
+        "runs",
+        "failures",
+        "transitions",
+        "commits",
+        "since",
+        "report",
+        "show_quarantine",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[CaseState]:
+        in_force = Quarantine.objects.in_force().filter(case=OuterRef("case"))
+        return super().get_queryset(request).annotate(until=Subquery(in_force.values("until")[:1]))
+
+    @display(description="state", label=LABELS, ordering="state")
+    def show_state(self, state: CaseState) -> str:
+        return state.state
+
+    @display(description="score", ordering="score")
+    def show_score(self, state: CaseState) -> str:
+        return "too few runs" if state.score is None else f"{state.score / 1000:.2f}"
+
+    @display(description="failed")
+    def show_runs(self, state: CaseState) -> str:
+        return f"{state.failures} of {state.runs}"
+
+    @display(description="quarantined until", ordering="until")
+    def show_quarantine(self, state: Any) -> str:
+        return f"{state.until:%Y-%m-%d %H:%M} UTC" if state.until else "-"
