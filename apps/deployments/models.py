@@ -3,7 +3,8 @@
 import uuid
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from apps.catalog.models import Environment
@@ -15,6 +16,19 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
     def active(self) -> "DeploymentQuerySet":
         """Deployments that have not come to their end."""
         return self.filter(status__in=Deployment.ACTIVE)
+
+    def reached_hosts(self) -> "DeploymentQuerySet":
+        """Deployments that changed what is on a host, or may have: CodeDeploy began and told of no host."""
+        hosts = Target.objects.filter(deployment=OuterRef("pk"))
+        began = Exists(hosts.exclude(status__in=Target.LEFT_ALONE))
+        untold = Q(started_at__isnull=False) & ~Exists(hosts)
+        return self.exclude(status__in=(Deployment.Status.INTENDED, Deployment.Status.REQUESTED)).filter(
+            began | untold
+        )
+
+    def newest_first(self) -> "DeploymentQuerySet":
+        """By their end; those that have none come first."""
+        return self.order_by(F("finished_at").desc(nulls_first=True), "-pk")
 
 
 class Deployment(Leasable):
@@ -73,6 +87,12 @@ class Deployment(Leasable):
                 name="deployment_requested_has_codedeploy_id",
             ),
         ]
+        indexes = [
+            # For the last one of an environment, and for those since a moment.
+            models.Index(
+                F("environment"), F("finished_at").desc(nulls_first=True), name="deployment_by_its_end"
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.codedeploy_id or f"intent {self.intent}"
@@ -80,6 +100,9 @@ class Deployment(Leasable):
 
 class Target(models.Model):
     """A host in a deployment."""
+
+    # Of hosts to which a deployment has not come, or will not come any more.
+    LEFT_ALONE = ("Pending", "Skipped")
 
     deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="targets")
     target_id = models.CharField(max_length=200)
@@ -198,6 +221,25 @@ class OccupancyQuerySet(models.QuerySet["Occupancy"]):
     def current(self) -> "OccupancyQuerySet":
         """What runs now."""
         return self.filter(until=None)
+
+    def with_interruption(self) -> "OccupancyQuerySet":
+        """Each with ``interrupted_at``: when the first deployment began that may have changed its hosts.
+
+        One that brings the same release again changes nothing, as long as it does not fail anywhere. None
+        where there was none. It may lie after the occupancy's end, or a little before its start.
+        """
+        others = Deployment.objects.reached_hosts().exclude(pk=OuterRef("deployment"))
+        others = others.filter(environment=OuterRef("environment"))
+        others = others.filter(Q(finished_at=None) | Q(finished_at__gt=OuterRef("since")))
+        hosts = Target.objects.filter(deployment=OuterRef("pk"))
+        failed = (
+            Q(status__in=(Deployment.Status.FAILED, Deployment.Status.STOPPED))
+            | Exists(hosts.filter(status="Failed"))
+            | Q(status=Deployment.Status.SUCCEEDED) & Exists(hosts.exclude(status="Succeeded"))
+        )
+        others = others.filter(failed | Q(release=None) | ~Q(release=OuterRef("release")))
+        begin = others.annotate(begin=Coalesce("started_at", "created_at")).order_by("begin")
+        return self.annotate(interrupted_at=Subquery(begin.values("begin")[:1]))
 
 
 class Occupancy(models.Model):

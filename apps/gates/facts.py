@@ -95,9 +95,10 @@ class WayBackFact:
 
 @dataclass(frozen=True)
 class HealthFact:
-    """An environment's health as it stands since ``since``: healthy, unhealthy, mixed or unknown."""
+    """An environment's health as it stands since ``since``, by what the last deployment left on its hosts."""
 
-    state: str
+    # empty: nothing was ever deployed there. changing: a deployment is under way. mixed: several releases.
+    state: str  # healthy | unhealthy | mixed | unknown | changing | empty
     since: datetime
     reason: str
     deployment_id: int | None

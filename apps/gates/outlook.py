@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from apps.gates.evaluate import in_force, judge
@@ -32,7 +32,8 @@ def look_ahead(*, rules: Sequence[dict[str, Any]], facts: Facts, at: datetime) -
     """Search the first moment, from ``at`` on, at which every rule that time can satisfy is satisfied.
 
     A rule names the earliest time at which it could pass by itself; that of the latest is where all are
-    judged again, since a window may have closed until a soak is over.
+    judged again, since a window may have closed until a soak is over. What people or evidence have to bring
+    may take its time after that, as a soak does: the search begins where the longest of these could end.
     """
     if not rules:
         return Outlook(earliest=None, not_before=None)
@@ -41,7 +42,8 @@ def look_ahead(*, rules: Sequence[dict[str, Any]], facts: Facts, at: datetime) -
     supplied = [entry for entry, finding in zip(entries, now, strict=True) if _can_be_supplied(finding)]
     timed = [entry for entry in entries if entry not in supplied]
     unmet_now = {finding.rule for finding in now if finding.verdict not in OPENS}
-    moment, unmet = _search(timed, facts, at)
+    takes = (finding.takes for entry, finding in zip(entries, now, strict=True) if entry in supplied)
+    moment, unmet = _search(timed, facts, at + max(takes, default=timedelta(0)))
     by_then = tuple(by_importance(finding for finding in unmet if finding.rule not in unmet_now))
     return Outlook(earliest=None if supplied else moment, not_before=moment, by_then=by_then)
 

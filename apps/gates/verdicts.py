@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 from django.db import models
@@ -54,6 +54,8 @@ class Finding:
     who: str = ""
     # When it could pass at the earliest if nothing but time went by; None where time alone mends nothing.
     earliest: datetime | None = None
+    # How long it still takes once that has come, such as a soak; for the outlook, and kept nowhere.
+    takes: timedelta = timedelta(0)
     # Set by apps.gates.evaluate.judge.
     rule: str = ""
 

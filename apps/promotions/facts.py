@@ -1,9 +1,10 @@
 """Gather what gates need to know, in a fixed number of queries however many promotions are judged."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import FilteredRelation, OuterRef, Q
@@ -17,6 +18,7 @@ from apps.gates.facts import (
     BuildFact,
     Facts,
     FailureFact,
+    HealthFact,
     PersonFact,
     PinFact,
     PromotionFact,
@@ -27,6 +29,7 @@ from apps.gates.facts import (
     VetoFact,
     WindowFact,
 )
+from apps.promotions.health import deployments_with_hosts, health_of, last_deployment, stays_of
 from apps.promotions.models import Approval, Pin, Promotion, Veto, Window
 from apps.releases.models import Release
 
@@ -54,24 +57,46 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
     """The facts of each subject, in their order.
 
     Each function below reads for all of them at once. The queries: releases with build and service,
-    environments with their pins, what runs there, approvers and their groups, reports, failures, upstreams,
-    occupancies and promotions there, windows, vetoes, the newest releases on their way to the environments;
-    with promotions also these with their requesters, and their approvals.
+    upstreams, environments (these, too) with their pins, what runs there, their last deployments with hosts,
+    approvers and their groups, reports, failures, occupancies and promotions upstream, windows, vetoes, the
+    newest releases on their way to the environments; with promotions also these with their requesters, and
+    their approvals.
     """
     rows = Release.objects.select_related("build", "service").defer("manifest")
     releases = rows.in_bulk({each.release for each in subjects})
-    environments = _environments({each.environment for each in subjects})
-    running = _running(environments)
+    judged = {each.environment for each in subjects}
+    sources = _sources(judged)
+    environments = _environments(judged.union(*sources.values()))
+    everywhere = _running(environments)
+    health = _health(environments, everywhere)
+    running = {
+        environment: occupancy for environment, occupancy in everywhere.items() if environment in judged
+    }
     builds = {release.build_id for release in releases.values()}
     approvers = _approvers({release.service_id for release in releases.values()})
     reports = _reports(builds | {occupancy.release.build_id for occupancy in running.values()})
     failures = _failures(builds)
-    upstreams = _upstreams(subjects)
-    windows = _windows(environments)
-    vetoes, coming = _vetoes(releases), _coming(environments)
+    been, on_their_way = _been(subjects, sources), _on_their_way(subjects, sources)
+    windows = _windows(judged)
+    vetoes, coming = _vetoes(releases), _coming(judged)
     wishes = {each.promotion for each in subjects if each.promotion is not None}
     promotions = _promotions(wishes) if wishes else {}
     approvals = _approvals(wishes) if wishes else {}
+
+    def tell_upstream(source: int, release: int) -> UpstreamFact:
+        stays, promotion = been.get((source, release), []), on_their_way.get((source, release))
+        last = stays[-1] if stays else None
+        return UpstreamFact(
+            id=source,
+            slug=environments[source].slug,
+            deployment_id=last.deployment_id if last else None,
+            since=last.since if last else None,
+            until=last.until if last else None,
+            promotion_id=promotion.pk if promotion else None,
+            promotion_at=promotion.created_at if promotion else None,
+            stays=stays_of(stays),
+            health=health[source],
+        )
 
     def tell(subject: Subject) -> Facts:
         release, environment = releases[subject.release], environments[subject.environment]
@@ -86,12 +111,13 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
             build=_build(release.build),
             reports=reports.get(release.build_id, ()),
             failures=failures.get(release.build_id, ()),
-            upstreams=upstreams[subject],
+            upstreams=tuple(tell_upstream(each, release.pk) for each in sources.get(environment.pk, ())),
             upstream_mode=environment.upstream_mode,
             promotion=promotions[subject.promotion] if subject.promotion else None,
             approvals=_told(approvals.get(subject.promotion, ()), able) if subject.promotion else (),
             approvers=able,
             running=_what_runs(runs, reports.get(runs.release.build_id, ())) if runs else None,
+            health=health[environment.pk],
             windows=tuple(windows.get(environment.pk, ())),
             pin=_pin(environment),
             vetoes=_vetoes_here(vetoes.get(release.pk, ()), environment),
@@ -117,9 +143,10 @@ def _build(build: Build) -> BuildFact:
 
 
 def _environments(keys: Iterable[int]) -> dict[int, Environment]:
-    """Each with what holds it, as ``_pin`` reads it: one pin at most is open."""
+    """Each with what holds it, as ``_pin`` reads it (one pin at most is open), and its last deployment."""
     rows = Environment.objects.annotate(
-        open_pin=FilteredRelation("pins", condition=Q(pins__lifted_at=None))
+        open_pin=FilteredRelation("pins", condition=Q(pins__lifted_at=None)),
+        last_deployment=last_deployment("pk"),
     ).select_related("open_pin__release", "open_pin__by")  # type: ignore[misc]  # which mypy does not see
     return dict(rows.defer("open_pin__release__manifest").in_bulk(keys))  # type: ignore[misc]  # likewise
 
@@ -275,41 +302,53 @@ def _failures(builds: Iterable[int]) -> dict[int, tuple[FailureFact, ...]]:
     }
 
 
-def _upstreams(subjects: Iterable[Subject]) -> dict[Subject, tuple[UpstreamFact, ...]]:
-    edges = Upstream.objects.filter(environment__in={each.environment for each in subjects})
-    sources: dict[int, list[Environment]] = defaultdict(list)
-    for edge in edges.select_related("source").order_by("source__position", "source__slug"):
-        sources[edge.environment_id].append(edge.source)
-    there = {
-        "environment__in": {source.pk for each in sources.values() for source in each},
-        "release__in": {each.release for each in subjects},
-    }
-    been = {
-        # The last one wins.
-        (occupancy.environment_id, occupancy.release_id): occupancy
-        for occupancy in Occupancy.objects.filter(**there).order_by("since")
-    }
-    on_its_way = (Promotion.Status.PENDING, *Promotion.UNDER_WAY)
-    coming = {
-        (promotion.environment_id, promotion.release_id): promotion
-        for promotion in Promotion.objects.filter(**there, status__in=on_its_way).order_by("id")
-    }
+def _sources(environments: Iterable[int]) -> dict[int, list[int]]:
+    """By environment, those that it is promoted from, in their deploy order."""
+    sources: dict[int, list[int]] = defaultdict(list)
+    edges = Upstream.objects.filter(environment__in=environments).order_by("source__position", "source__slug")
+    for environment, source in edges.values_list("environment", "source"):
+        sources[environment].append(source)
+    return sources
 
-    def tell(source: Environment, release: int) -> UpstreamFact:
-        occupancy, promotion = been.get((source.pk, release)), coming.get((source.pk, release))
-        return UpstreamFact(
-            id=source.pk,
-            slug=source.slug,
-            deployment_id=occupancy.deployment_id if occupancy else None,
-            since=occupancy.since if occupancy else None,
-            until=occupancy.until if occupancy else None,
-            promotion_id=promotion.pk if promotion else None,
-            promotion_at=promotion.created_at if promotion else None,
-        )
 
+def _health(
+    environments: Mapping[int, Environment], running: Mapping[int, Occupancy]
+) -> dict[int, HealthFact]:
+    """By environment."""
+    last = {pk: getattr(environment, "last_deployment", None) for pk, environment in environments.items()}
+    deployments = deployments_with_hosts(last.values())
     return {
-        each: tuple(tell(source, each.release) for source in sources.get(each.environment, ()))
-        for each in subjects
+        pk: health_of(
+            environment,
+            deployments.get(last[pk] or 0),
+            running[pk].release_id if pk in running else None,
+        )
+        for pk, environment in environments.items()
+    }
+
+
+def _been(subjects: Iterable[Subject], sources: Mapping[int, list[int]]) -> dict[tuple[int, int], list[Any]]:
+    """By upstream and release, its occupancies there, oldest first, each with its interruption."""
+    been: dict[tuple[int, int], list[Any]] = defaultdict(list)
+    occupancies = Occupancy.objects.filter(**_upstream_of(subjects, sources)).with_interruption()
+    for occupancy in occupancies.order_by("since", "pk"):
+        been[occupancy.environment_id, occupancy.release_id].append(occupancy)
+    return been
+
+
+def _on_their_way(
+    subjects: Iterable[Subject], sources: Mapping[int, list[int]]
+) -> dict[tuple[int, int], Promotion]:
+    """By upstream and release, the last promotion that is to bring it there."""
+    status = (Promotion.Status.PENDING, *Promotion.UNDER_WAY)
+    there = Promotion.objects.filter(**_upstream_of(subjects, sources), status__in=status)
+    return {(each.environment_id, each.release_id): each for each in there.order_by("id")}
+
+
+def _upstream_of(subjects: Iterable[Subject], sources: Mapping[int, list[int]]) -> dict[str, set[int]]:
+    return {
+        "environment__in": set().union(*sources.values()),
+        "release__in": {each.release for each in subjects},
     }
 
 

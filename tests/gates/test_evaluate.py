@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from apps.gates.evaluate import judge
-from apps.gates.facts import Facts, PinFact, VetoFact
+from apps.gates.facts import Facts, PinFact, StayFact, VetoFact
 from apps.gates.rules import RULES
 from apps.gates.verdicts import WORST_FIRST, Verdict, worst
 from tests.gates.make import (
@@ -16,15 +16,19 @@ from tests.gates.make import (
     coverage_fact,
     facts,
     failure_fact,
+    health_fact,
+    hours,
     report_fact,
     running_build,
     upstream_fact,
 )
 
+SOAKED = been("staging", stays=(StayFact(since=NOON - hours(2), until=None),), health=health_fact())
 GOOD = facts(
     reports=(report_fact(), coverage_fact()),
-    upstreams=(been("staging"),),
+    upstreams=(SOAKED,),
     approvals=(approval_fact(BEN),),
+    health=health_fact(),
 )
 EVERY_RULE = [
     {"rule": name, "parameters": {"groups": ["unit"]} if name == "required_reports" else {}} for name in RULES

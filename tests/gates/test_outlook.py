@@ -6,15 +6,27 @@ from datetime import datetime, timedelta
 import pytest
 
 from apps.gates import evaluate
-from apps.gates.facts import Facts, PinFact
+from apps.gates.facts import Facts, PinFact, StayFact
 from apps.gates.outlook import look_ahead
 from apps.gates.parameters import NoParameters
 from apps.gates.rules.base import Rule
 from apps.gates.verdicts import Finding, Verdict
-from tests.gates.make import BEN, NOON, approval_fact, facts, hours
+from tests.gates.make import (
+    BEN,
+    NOON,
+    approval_fact,
+    been,
+    facts,
+    health_fact,
+    hours,
+    upstream_fact,
+    window_fact,
+)
 
 APPROVED = {"rule": "approved", "parameters": {}}
 MAX_FAILURES = {"rule": "max_failures", "parameters": {}}
+SOAK = {"rule": "soak", "parameters": {"minutes": 180}}
+IN_WINDOW = {"rule": "in_window", "parameters": {}}
 AGE = {"rule": "evidence_age", "parameters": {"maximum_hours": 4}}
 
 
@@ -126,3 +138,62 @@ def test_a_pin_with_an_end_is_waited_for_like_a_soak(rule):
     assert ahead(MAX_FAILURES, rule("soak", soak(hours(3))), pin=pin).earliest == NOON + hours(3)
     assert ahead(MAX_FAILURES, pin=replace(pin, expires_at=None)).not_before is None
     assert ahead(APPROVED, pin=pin).not_before == NOON + hours(2)
+
+
+# Every night from 22:00 to 23:00, which is ten hours after noon.
+NIGHTS = window_fact("2026-01-01T22:00", 60, "FREQ=DAILY")
+LUNCH = window_fact("2026-01-01T12:00", 120, "FREQ=DAILY", id=9, name="lunch")
+
+
+def soaking(since=NOON, **fields):
+    stays = (StayFact(since=since, until=None),)
+    return been("staging", **{"stays": stays, "health": health_fact(), **fields})
+
+
+def test_a_soak_that_ends_in_a_closed_window_waits_for_the_next_opening():
+    # Lunch is open now, and shut by the time the soak is over.
+    outlook = ahead(SOAK, IN_WINDOW, upstreams=(soaking(),), windows=(LUNCH, NIGHTS))
+    assert outlook.earliest == outlook.not_before == NOON + hours(10)
+
+
+def test_a_soak_that_ends_in_an_open_window_is_all_there_is_to_wait_for():
+    outlook = ahead(SOAK, IN_WINDOW, upstreams=(soaking(NOON - hours(1.5)),), windows=(LUNCH, NIGHTS))
+    assert outlook.earliest == NOON + hours(1.5)
+
+
+def test_a_window_that_opens_after_the_soak_is_what_counts():
+    freeze = window_fact("2026-03-01T00:00", 60 * 24 * 10, kind="deny", id=10, name="freeze")
+    outlook = ahead(SOAK, IN_WINDOW, upstreams=(soaking(),), windows=(LUNCH, NIGHTS, freeze))
+    # The freeze ends at midnight, and the next that opens is lunch.
+    assert outlook.earliest == NOON + timedelta(days=10)
+
+
+def test_soak_window_and_a_person_together():
+    fields = {"upstreams": (soaking(),), "windows": (NIGHTS,)}
+    outlook = ahead(APPROVED, SOAK, IN_WINDOW, **fields)
+    assert (outlook.earliest, outlook.not_before) == (None, NOON + hours(10))
+    given = ahead(APPROVED, SOAK, IN_WINDOW, approvals=(approval_fact(BEN),), **fields)
+    assert given.earliest == NOON + hours(10)
+
+
+def test_a_soak_that_has_not_begun_takes_its_time():
+    coming = upstream_fact("staging", promotion_id=4, promotion_at=NOON)
+    outlook = ahead(SOAK, upstreams=(coming,))
+    assert (outlook.earliest, outlook.not_before) == (None, NOON + hours(3))
+    # At three o'clock lunch is over.
+    outlook = ahead(SOAK, IN_WINDOW, upstreams=(coming,), windows=(LUNCH, NIGHTS))
+    assert outlook.not_before == NOON + hours(10)
+
+
+def test_evidence_that_grows_old_in_a_soak_that_has_not_begun_is_told():
+    coming = upstream_fact("staging", promotion_id=4, promotion_at=NOON)
+    age = {"rule": "evidence_age", "parameters": {"maximum_hours": 2}}
+    outlook = ahead(age, SOAK, upstreams=(coming,))
+    assert outlook.not_before is None
+    assert [finding.rule for finding in outlook.by_then] == ["evidence_age"]
+
+
+def test_a_year_without_an_opening_has_no_time():
+    over = window_fact("2026-01-01T22:00", 60)
+    outlook = ahead(SOAK, IN_WINDOW, upstreams=(soaking(),), windows=(over,))
+    assert (outlook.earliest, outlook.not_before) == (None, None)

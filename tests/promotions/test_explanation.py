@@ -2,12 +2,14 @@
 
 import io
 import json
+from datetime import datetime, timedelta
 
 import jsonschema
 import pytest
 from django.core.management import CommandError, call_command
 from django.test import TestCase
 from django.urls import reverse
+from django.utils import timezone
 
 from apps.gates.models import Decision
 from apps.ledger.models import Entry
@@ -23,7 +25,9 @@ from tests.factories import (
     make_release,
     make_report,
     make_result,
+    make_target,
     make_user,
+    make_window,
 )
 from tests.promotions.cast import Cast
 
@@ -99,10 +103,37 @@ class ApiTests(ExplanationCase):
         assert self.explain(promotion, self.cast.eve).status_code == 404
         assert self.explain(promotion, make_user()).status_code == 404
 
+    def test_soak_window_and_approval_make_one_time(self):
+        soak = {"rule": "soak", "parameters": {"minutes": 60}}
+        self.cast.policy(self.cast.production, "approved", soak, "in_window")
+        now = timezone.now()
+        occupancy, deployment = self.arrive(self.release, self.cast.staging)
+        make_target(deployment)
+        opens = (now + timedelta(hours=5)).replace(second=0, microsecond=0)
+        # Open now, but shut when the soak is over; and again later.
+        make_window(
+            self.cast.production,
+            name="now",
+            starts_at=f"{now - timedelta(hours=1):%Y-%m-%dT%H:%M}",
+            minutes=90,
+        )
+        make_window(self.cast.production, name="later", starts_at=f"{opens:%Y-%m-%dT%H:%M}", rrule="")
+        promotion = self.cast.request(self.release, self.cast.production)
+        told = self.explain(promotion).json()
+        assert [each["rule"] for each in told["unmet"]] == ["approved", "soak"]
+        assert datetime.fromisoformat(told["unmet"][1]["earliest"]) == occupancy.since + timedelta(hours=1)
+        assert told["earliest"] is None
+        assert datetime.fromisoformat(told["not_before"]) == opens
+        approve_promotion(promotion=promotion, user=self.cast.ben)
+        told = self.explain(promotion).json()
+        assert datetime.fromisoformat(told["earliest"]) == opens
+        assert told["answer"].endswith(f"It passes by itself at {opens:%Y-%m-%d %H:%M} UTC.")
+
     def test_it_takes_as_many_queries_for_much_evidence_as_for_little(self):
         promotion = self.cast.request(self.release, self.cast.production)
         client = ApiClient(self.cast.vic, "read")
         path = f"/api/v1/promotions/{promotion.pk}/explanation/"
+        make_target(make_deployment(self.cast.staging))
         counts = []
         for round_ in range(2):
             with self.subTest(round_), self.assertNumQueries(self.QUERIES):
@@ -118,9 +149,9 @@ class ApiTests(ExplanationCase):
 
     # token and user, the promotion to check who may see it, the promotion with all that is shown,
     # policy, facts (release with build, environment, what runs, approvers, reports, failures, upstreams,
-    # occupancies, promotions, windows, vetoes, the newest release on its way, the promotion's requester,
-    # approvals), what runs
-    QUERIES = 20
+    # occupancies, promotions, last deployments, windows, vetoes, the newest release on its way, the
+    # promotion's requester, approvals), what runs
+    QUERIES = 21
 
     def test_it_is_as_the_schema_says(self):
         described = schema()

@@ -21,12 +21,13 @@ from tests.factories import (
     make_report,
     make_result,
     make_service,
+    make_target,
     make_veto,
     make_window,
 )
 from tests.promotions.cast import Cast
 
-QUERIES = 15
+QUERIES = 16
 
 
 class GatherTests(TestCase):
@@ -135,7 +136,8 @@ class GatherTests(TestCase):
         # 1: release, build and service  2: environment  3: groups  4: approvers  5: what runs there
         # 6: reports  7: failures  8: upstreams  9: occupancies  10: promotions there
         # 11: promotion and requester  12: approvals  13: windows  14: vetoes
-        # 15: the newest release on its way
+        # 15: the newest release on its way  16: last deployments of all these environments
+        make_target(make_deployment(self.cast.staging))
         with self.assertNumQueries(QUERIES):
             self.gather()
         make_occupancy(make_deployment(self.cast.production))
@@ -146,7 +148,9 @@ class GatherTests(TestCase):
         for number in range(5):
             source = make_environment(self.cast.service, f"test-{number}")
             self.cast.production.upstreams.add(source)
-            make_occupancy(make_deployment(source, self.release))
+            deployment = make_deployment(source, self.release)
+            make_target(deployment)
+            make_occupancy(deployment)
             approver = make_member(self.cast.service, "approver")
             add_to_group(
                 group=register_group(service=self.cast.service, name=f"group-{number}"), user=approver
@@ -227,7 +231,9 @@ class GatherAllTests(TestCase):
             report = make_report(build, name=name, failed=15)
             for _ in range(15):
                 make_result(report, message=slug)
-        make_occupancy(make_deployment(staging, release))
+        deployed = make_deployment(staging, release)
+        make_target(deployed, slug)
+        make_occupancy(deployed)
         runs = make_release(service)
         make_report(runs.build, name=slug)
         make_occupancy(make_deployment(production, runs))
@@ -258,6 +264,9 @@ class GatherAllTests(TestCase):
         assert [full.pin.reason, *(veto.reason for veto in full.vetoes)] == ["world-0", "world-0"]
         assert [window.name for window in full.windows] == ["world-0"]
         assert full.superseded_by.promotion_id == self.promotions[-1].pk
+        assert [upstream.health.state for upstream in full.upstreams] == ["healthy", "empty"]
+        assert [len(upstream.stays) for upstream in full.upstreams] == [1, 0]
+        assert full.health.state == "unknown"
 
     def test_several_cost_as_many_queries_as_one(self):
         for count in (1, len(self.promotions)):

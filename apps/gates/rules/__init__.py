@@ -14,6 +14,7 @@ from apps.gates.rules import (
     not_superseded,
     not_vetoed,
     required_reports,
+    soak,
     verified_upstream,
 )
 from apps.gates.rules.base import Rule
@@ -30,6 +31,7 @@ RULES: dict[str, Rule] = {
         min_tests,
         min_line_coverage,
         verified_upstream,
+        soak,
         approved,
         not_superseded,
         not_pinned,

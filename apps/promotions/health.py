@@ -1,0 +1,83 @@
+"""How well environments are, and for how long releases were well in them, as far as Lockkeeper can see.
+
+It sees deployments and what became of each on each host. An environment is healthy when the last deployment
+that reached a host succeeded on every one and brought the release that runs there. docs/policies.md says it
+in full.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+
+from apps.catalog.models import Environment
+from apps.deployments.models import Deployment
+from apps.gates.facts import HealthFact, StayFact
+
+
+def last_deployment(environment: str) -> Subquery:
+    """The id of the last deployment that reached a host; ``environment`` is the outer query's column."""
+    there = Deployment.objects.reached_hosts().filter(environment=OuterRef(environment))
+    return Subquery(there.newest_first().values("pk")[:1])
+
+
+def deployments_with_hosts(keys: Iterable[int | None]) -> dict[int, Any]:
+    """Deployments by id, each with how many hosts it had and on how many it succeeded; by one query."""
+    rows: QuerySet[Any] = Deployment.objects.filter(pk__in=[key for key in keys if key is not None])
+    counted = rows.select_related("release").defer("release__manifest")
+    succeeded = Count("targets", filter=Q(targets__status="Succeeded"))
+    return {row.pk: row for row in counted.annotate(hosts=Count("targets"), succeeded=succeeded)}
+
+
+def health_of(environment: Environment, last: Any | None, occupied_by: int | None) -> HealthFact:
+    """The health of an environment by its last deployment (of deployments_with_hosts) and what runs there."""
+    if last is None:
+        if occupied_by is None:
+            return _fact("empty", environment.created_at, "Nothing was ever deployed there.", None)
+        reason = "It is not known which deployment brought what runs there."
+        return _fact("unknown", environment.created_at, reason, None)
+    since = last.finished_at or last.started_at or last.created_at
+    if last.status not in Deployment.FINAL:
+        return _fact("changing", since, f"Deployment {last} is under way.", last)
+    if last.release is None:
+        return _fact("unknown", since, f"Deployment {last} brought something that is no known release.", last)
+    brought = f"Deployment {last} of {last.release.version}"
+    if not last.hosts:
+        return _fact(
+            "unknown", since, f"{brought} is {last.status}; what it did to hosts is not known.", last
+        )
+    same = last.release_id == occupied_by
+    if last.status == Deployment.Status.SUCCEEDED and last.succeeded == last.hosts:
+        if same:
+            hosts = "its host" if last.hosts == 1 else f"all {last.hosts} hosts"
+            return _fact("healthy", since, f"{brought} succeeded on {hosts}.", last)
+        return _fact("mixed", since, f"{brought} succeeded, but another release is what runs there.", last)
+    ended = f"{brought} is {last.status}: it succeeded on {last.succeeded} of {last.hosts} hosts."
+    mixed = last.succeeded > 0 and not same
+    return _fact("mixed" if mixed else "unhealthy", since, ended, last)
+
+
+def stays_of(occupancies: Iterable[Any]) -> tuple[StayFact, ...]:
+    """The times in which a release was current and healthy, without a break, in one environment.
+
+    ``occupancies`` are the release's there, oldest first, of ``with_interruption``. The same release brought
+    again does not break a stay.
+    """
+    stays: list[StayFact] = []
+    last_until: datetime | None = None
+    for each in occupancies:
+        ends = [end for end in (each.until, each.interrupted_at) if end is not None]
+        until = max(min(ends), each.since) if ends else None
+        if stays and stays[-1].until == each.since == last_until:
+            stays[-1] = StayFact(since=stays[-1].since, until=until)
+        else:
+            stays.append(StayFact(since=each.since, until=until))
+        last_until = each.until
+    return tuple(stays)
+
+
+def _fact(state: str, since: datetime, reason: str, deployment: Any | None) -> HealthFact:
+    return HealthFact(
+        state=state, since=since, reason=reason, deployment_id=deployment.pk if deployment else None
+    )
