@@ -3,6 +3,7 @@
 from apps.gates.rules import (
     approved,
     built_as_defined,
+    environment_healthy,
     evidence_age,
     evidence_complete,
     in_window,
@@ -32,6 +33,7 @@ RULES: dict[str, Rule] = {
         min_line_coverage,
         verified_upstream,
         soak,
+        environment_healthy,
         approved,
         not_superseded,
         not_pinned,
