@@ -74,10 +74,17 @@ class RunningFact:
 
 @dataclass(frozen=True)
 class BundleFact:
-    """The bundle in S3 as it was last looked at; ``problem`` says why it is not what was registered."""
+    """The bundle in S3 as the looks at it found it; ``problem`` says why it is not what was registered.
+
+    ``checked_at`` is when the answer was first what it still is, and not the last look: that would be another
+    decision every few minutes.
+    """
 
     checked_at: datetime | None
     problem: str
+    # Since when S3 gives no answer, and why.
+    failing_since: datetime | None = None
+    failure: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from apps.deployments.models import Occupancy
 from apps.gates.facts import (
     ApprovalFact,
     BuildFact,
+    BundleFact,
     Facts,
     FailureFact,
     HealthFact,
@@ -31,7 +32,7 @@ from apps.gates.facts import (
 )
 from apps.promotions.health import deployments_with_hosts, health_of, last_deployment, stays_of
 from apps.promotions.models import Approval, Pin, Promotion, Veto, Window
-from apps.releases.models import Release
+from apps.releases.models import BundleLook, Release
 
 FAILURES_TOLD = 20  # the counts are the reports'; nobody reads more names than these in a finding
 MESSAGE_TOLD = 300  # characters
@@ -56,13 +57,13 @@ def gather(*, release: Release, environment: Environment, promotion: Promotion |
 def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
     """The facts of each subject, in their order.
 
-    Each function below reads for all of them at once. The queries: releases with build and service,
-    upstreams, environments (these, too) with their pins, what runs there, their last deployments with hosts,
-    approvers and their groups, reports, failures, occupancies and promotions upstream, windows, vetoes, the
-    newest releases on their way to the environments; with promotions also these with their requesters, and
-    their approvals.
+    Each function below reads for all of them at once. The queries: releases with build, service and
+    bundle, upstreams, environments (these, too) with their pins, what runs there, their last deployments with
+    hosts, approvers and their groups, reports, failures, occupancies and promotions upstream, windows,
+    vetoes, the newest releases on their way to the environments; with promotions also these with their
+    requesters, and their approvals.
     """
-    rows = Release.objects.select_related("build", "service").defer("manifest")
+    rows = Release.objects.select_related("build", "service", "look").defer("manifest")
     releases = rows.in_bulk({each.release for each in subjects})
     judged = {each.environment for each in subjects}
     sources = _sources(judged)
@@ -117,6 +118,7 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
             approvals=_told(approvals.get(subject.promotion, ()), able) if subject.promotion else (),
             approvers=able,
             running=_what_runs(runs, reports.get(runs.release.build_id, ())) if runs else None,
+            bundle=_bundle(release),
             health=health[environment.pk],
             windows=tuple(windows.get(environment.pk, ())),
             pin=_pin(environment),
@@ -125,6 +127,19 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
         )
 
     return [tell(subject) for subject in subjects]
+
+
+def _bundle(release: Release) -> BundleFact | None:
+    # Set by Django only where somebody has begun to look.
+    look: BundleLook | None = getattr(release, "look", None)
+    if look is None:
+        return None
+    return BundleFact(
+        checked_at=look.since,
+        problem=look.problem,
+        failing_since=look.failing_since,
+        failure=look.failure,
+    )
 
 
 def _build(build: Build) -> BuildFact:

@@ -29,10 +29,11 @@ from apps.deployments.models import Deployment, FlightWatch
 from apps.deployments.services import ANSWER_WITHIN, observe_deployment, request_deployment
 from apps.errors import DomainError
 from apps.leases import Leasable, Lease, LeaseLost, release_all, take, take_several, wake
+from apps.promotions.bundles import begin_looks, refresh_look, wants_look, watched_looks
 from apps.promotions.models import Promotion, Standing
 from apps.promotions.services import evaluate_promotions, follow_deployment, start_promotion
 from apps.promotions.standing import look_for_standings, update_standing, wake_standings_on
-from apps.releases.models import Release
+from apps.releases.models import BundleLook, Release
 from apps.releases.services import register_release
 
 log = structlog.get_logger(__name__)
@@ -45,6 +46,8 @@ JUDGED_AT_ONCE = 200
 JUDGE_EVERY = timedelta(seconds=5)
 # New evidence wakes it, and a new policy within SWEEP_EVERY; this is for who left, and for vetoes.
 JUDGE_RUNNING_EVERY = timedelta(minutes=2)
+LOOK_EVERY = timedelta(minutes=10)  # at a bundle in S3
+LOOK_AGAIN = timedelta(seconds=30)  # after S3 gave no answer
 SWEEP_EVERY = 30.0  # seconds between looks for what no row says: unregistered bundles, unwatched environments
 LONGEST_BACKOFF = timedelta(minutes=1)
 # Where several environments could start at once.
@@ -68,6 +71,7 @@ class Reconciler:
     failures: dict[tuple[str, int], int] = field(default_factory=dict)
     sweep_at: float = 0.0
     look_at: float = 0.0
+    bundles_at: float = 0.0
 
     def run(self) -> None:
         """Work until ``stop`` is set; PostgreSQL may go away and come back meanwhile."""
@@ -93,6 +97,7 @@ class Reconciler:
         for step in (
             self.collect_one_build,
             self.register_one_release,
+            self.look_at_one_bundle,
             self.judge_promotions,
             self.judge_one_running_release,
             self.request_one_deployment,
@@ -135,6 +140,18 @@ class Reconciler:
             self.sweep_at = time.monotonic() + SWEEP_EVERY
         return found
 
+    def look_at_one_bundle(self) -> bool:
+        """See whether a bundle that waits or runs is still in S3, where a policy asks for that."""
+        if time.monotonic() >= self.bundles_at:
+            begin_looks()
+            self.bundles_at = time.monotonic() + JUDGE_EVERY.total_seconds()
+
+        def work(look: BundleLook, lease: Lease) -> timedelta:
+            found = refresh_look(look.release)
+            return LOOK_AGAIN if found.failing_since else LOOK_EVERY
+
+        return self._one(watched_looks(), work)
+
     def judge_promotions(self) -> bool:
         """Judge pending promotions again, and let through whose gate opens if the place is free."""
         pending = Promotion.objects.pending()
@@ -152,7 +169,11 @@ class Reconciler:
             opens = set(keys)
 
         def work(promotion: Promotion, lease: Lease) -> timedelta:
-            start_promotion(promotion=promotion)
+            if not start_promotion(promotion=promotion) and wants_look(promotion):
+                # Between two transactions of the gate, since S3 may take seconds.
+                refresh_look(promotion.release)
+                lease.renew()
+                start_promotion(promotion=promotion)
             return JUDGE_EVERY
 
         for lease in leases:

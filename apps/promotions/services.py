@@ -23,6 +23,7 @@ from apps.gates.verdicts import OPENS
 from apps.leases import wake
 from apps.ledger.hashing import digest_of, plain
 from apps.ledger.services import Act, record_all
+from apps.promotions.bundles import wants_look
 from apps.promotions.facts import Subject, gather_all
 from apps.promotions.models import Approval, Promotion, PromotionQuerySet, Standing
 from apps.releases.models import Release
@@ -141,7 +142,8 @@ def start_promotion(*, promotion: Promotion) -> bool:
     """Let a pending promotion through its gate, if the gate opens and the environment is free.
 
     The gate is judged here again, in the transaction that writes the deployment's intent. False when it
-    stays pending or was not pending any more.
+    stays pending or was not pending any more. Where the policy asks for an intact bundle, it stays pending
+    until somebody has just looked at it (apps.promotions.bundles).
     """
     with transaction.atomic():
         # The lock keeps another worker from writing an intent for this environment meanwhile.
@@ -151,7 +153,7 @@ def start_promotion(*, promotion: Promotion) -> bool:
             return False
         before = current.decision
         decision = _judge(current)
-        opens = decision.verdict in OPENS and not blocker(environment=environment)
+        opens = decision.verdict in OPENS and not blocker(environment=environment) and not wants_look(current)
         if opens:
             deployment = Deployment.objects.create(environment=environment, release_id=current.release_id)
             _update(current, status=Status.DEPLOYING, deployment=deployment)
@@ -340,6 +342,7 @@ def _judge_all(promotions: Sequence[Promotion]) -> list[Decision]:
         verdict, findings = judge(rules=policy.rules, facts=facts, at=at)
         told = facts.to_json()
         if last and (last.policy_id, last.verdict, last.facts) == (policy.pk, verdict, told):
+            last.policy = policy
             continue
         decision = Decision(
             policy=policy,

@@ -1,10 +1,12 @@
 """Releases: reading only."""
 
+from datetime import UTC
+
 from django.contrib import admin
 from unfold.decorators import display
 
 from apps.admin_base import ReadOnlyAdmin, only, pretty
-from apps.releases.models import Release
+from apps.releases.models import BundleLook, Release
 
 
 @admin.register(Release)
@@ -26,6 +28,7 @@ class ReleaseAdmin(ReadOnlyAdmin):
         "key",
         "object_version",
         "etag",
+        "show_look",
         "created_at",
         "show_manifest",
     )
@@ -37,6 +40,16 @@ class ReleaseAdmin(ReadOnlyAdmin):
     @display(description="digest")
     def show_digest(self, release: Release) -> str:
         return release.digest[:12]
+
+    @display(description="bundle in S3")
+    def show_look(self, release: Release) -> str:
+        look = BundleLook.objects.filter(release=release).first()
+        if look is None or look.asked_at is None:
+            return "nobody has looked since it was registered"
+        at = f"{look.asked_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        if look.failing_since is not None:
+            return f"S3 gave no answer at {at}: {look.failure}"
+        return look.problem or f"as it was registered, at {at}"
 
     @display(description="manifest")
     def show_manifest(self, release: Release) -> str:

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from apps.builds.models import Build
 from apps.catalog.models import Service
+from apps.leases import Leasable
 
 sha256 = RegexValidator(r"^[0-9a-f]{64}$", "A SHA-256 is 64 hexadecimal digits.")
 
@@ -43,3 +44,20 @@ class Release(models.Model):
 
     def __str__(self) -> str:
         return self.version
+
+
+class BundleLook(Leasable):
+    """Whether a release's bundle is still in S3 as it was registered: what the last look found.
+
+    A version in S3 cannot be overwritten, but it can be deleted.
+    """
+
+    release = models.OneToOneField(Release, on_delete=models.CASCADE, related_name="look")
+    asked_at = models.DateTimeField(null=True, help_text="When S3 was last asked, with or without an answer.")
+    problem = models.TextField(blank=True, help_text="How it differs from what was registered.")
+    since = models.DateTimeField(null=True, help_text="Since when each answer of S3 was the same.")
+    failing_since = models.DateTimeField(null=True, help_text="Since when S3 gives no answer.")
+    failure = models.TextField(blank=True, help_text="Why the last look got no answer.")
+
+    def __str__(self) -> str:
+        return f"bundle of {self.release}"

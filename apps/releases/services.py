@@ -6,6 +6,7 @@ import tempfile
 from typing import IO, cast
 
 from django.db import transaction
+from django.utils import timezone
 
 from apps.aws import s3
 from apps.aws.errors import AwsError
@@ -14,7 +15,7 @@ from apps.builds.models import Build
 from apps.errors import Invalid, Unavailable
 from apps.ledger.services import record
 from apps.releases.manifest import Manifest
-from apps.releases.models import Release
+from apps.releases.models import BundleLook, Release
 from apps.releases.verify import read_bundle
 
 # Wheels of a large service are some 100 MB. Beyond this a bundle is not read.
@@ -40,6 +41,62 @@ def register_release(*, build: Build) -> Release:
     except Invalid as error:
         _refuse(build, str(error))
         raise
+
+
+def bundle_problem(release: Release) -> str:
+    """How the bundle in S3 differs from the one that was registered; empty where it does not.
+
+    A version in S3 cannot be overwritten, but it can be deleted. AwsError when S3 gives no answer.
+    """
+    where = f"s3://{release.bucket}/{release.key}"
+    try:
+        told = s3.head(bucket=release.bucket, key=release.key, version=release.object_version)
+    except AwsError as error:
+        if s3.is_missing(error):
+            return f"The bundle of release {release.version} is gone from {where}."
+        raise
+    if (told.version, told.etag, told.size) != (release.object_version, release.etag, release.size):
+        return (
+            f"S3 has version {told.version or 'none'} of {where} now, with eTag {told.etag} and {told.size:,}"
+            f" bytes; release {release.version} was registered with version {release.object_version}, eTag "
+            f"{release.etag} and {release.size:,} bytes."
+        )
+    return ""
+
+
+def look_at_bundle(*, release: Release) -> BundleLook:
+    """Ask S3 for a release's bundle, and write down what it says, also that it says nothing.
+
+    The ledger tells of each turn. Call it with no transaction open: S3 may take seconds.
+    """
+    asked_at = timezone.now()
+    problem = failure = ""
+    try:
+        problem = bundle_problem(release)
+    except AwsError as error:
+        failure = str(error)
+    with transaction.atomic():
+        # In place, since another may look at the same time.
+        BundleLook.objects.bulk_create([BundleLook(release=release)], ignore_conflicts=True)
+        look = BundleLook.objects.select_for_update(no_key=True).get(release=release)
+        if look.asked_at is not None and look.asked_at > asked_at:
+            return look
+        turned = not failure and problem != look.problem
+        look.asked_at = asked_at
+        look.failure = failure
+        look.failing_since = (look.failing_since or asked_at) if failure else None
+        if not failure:
+            look.since = asked_at if turned or look.since is None else look.since
+            look.problem = problem
+        look.save(update_fields=["asked_at", "problem", "since", "failing_since", "failure"])
+        if turned:
+            record(
+                chain=release.service.slug,
+                action="release.bundle_changed" if problem else "release.bundle_intact_again",
+                subject=f"release:{release.pk}",
+                data={"digest": release.digest, "problem": problem},
+            )
+    return look
 
 
 class _Where:
@@ -109,20 +166,8 @@ def _check_object(where: _Where, told: ObjectInfo, got: Downloaded) -> None:
 
 
 def _check_unchanged(release: Release) -> None:
-    """A version in S3 cannot be overwritten, but it can be deleted."""
-    try:
-        told = s3.head(bucket=release.bucket, key=release.key, version=release.object_version)
-    except AwsError as error:
-        if s3.is_missing(error):
-            raise Invalid(
-                f"The bundle of release {release.version} is gone from s3://{release.bucket}/{release.key}."
-            ) from error
-        raise
-    if told.etag != release.etag or told.size != release.size:
-        raise Invalid(
-            f"The eTag of s3://{release.bucket}/{release.key} is {told.etag} now; release "
-            f"{release.version} was registered with {release.etag}."
-        )
+    if problem := bundle_problem(release):
+        raise Invalid(problem)
 
 
 def _create(build: Build, where: _Where, told: ObjectInfo, manifest: Manifest) -> Release:

@@ -75,6 +75,7 @@ class FakeAws:
     errors: dict[str, AwsError] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     etags: dict[str, str] = field(default_factory=dict)  # by key, where not the MD5
+    head_version: str = ""  # what HeadObject gives, where not the version that was asked for
     meanwhile: Callable[[], object] = lambda: None
 
     def add(self, info: BuildInfo, *reports: ReportInfo, returned: int | None = None) -> BuildInfo:
@@ -120,7 +121,7 @@ class FakeAws:
         self._called("head")
         if (bucket, key) not in self.objects:
             raise AwsError("S3 HeadObject: 404: Not Found", retryable=False, code="404")
-        return self._describe(bucket, key, version or "1")
+        return self._describe(bucket, key, self.head_version or version or "1")
 
     def download(
         self,

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from apps.gates.evaluate import judge
-from apps.gates.facts import Facts, PinFact, StayFact, VetoFact
+from apps.gates.facts import BundleFact, Facts, PinFact, StayFact, VetoFact
 from apps.gates.rules import RULES
 from apps.gates.verdicts import WORST_FIRST, Verdict, worst
 from tests.gates.make import (
@@ -28,6 +28,7 @@ GOOD = facts(
     reports=(report_fact(), coverage_fact()),
     upstreams=(SOAKED,),
     approvals=(approval_fact(BEN),),
+    bundle=BundleFact(checked_at=NOON, problem=""),
     health=health_fact(),
 )
 EVERY_RULE = [

@@ -11,8 +11,8 @@ from apps.errors import Invalid, Unavailable
 from apps.ledger.models import Entry
 from apps.ledger.services import first_broken
 from apps.releases import services
-from apps.releases.models import Release
-from apps.releases.services import register_release
+from apps.releases.models import BundleLook, Release
+from apps.releases.services import look_at_bundle, register_release
 from tests.builds.fake import AWAY, DENIED, FakeAws, install
 from tests.factories import make_build, make_service
 from tests.releases.trees import bundle_of
@@ -202,3 +202,64 @@ def test_no_space_says_nothing_of_the_bundle(aws, service):
         register_release(build=build)
     build.refresh_from_db()
     assert build.problem == ""
+
+
+class TestLook:
+    @pytest.fixture
+    def release(self, aws, service):
+        return register_release(build=published(aws, service))
+
+    def actions(self):
+        return list(Entry.objects.order_by("sequence").values_list("action", flat=True))
+
+    def test_an_intact_bundle_is_found_so_since_the_first_look(self, aws, release):
+        first = look_at_bundle(release=release)
+        assert (first.problem, first.failing_since, first.since) == ("", None, first.asked_at)
+        second = look_at_bundle(release=release)
+        assert second.asked_at > first.asked_at
+        assert second.since == first.since
+        assert BundleLook.objects.count() == 1
+        assert self.actions() == ["release.registered"]
+
+    def test_a_bundle_that_is_gone_and_comes_back_turns_and_the_ledger_tells(self, aws, release):
+        look_at_bundle(release=release)
+        body = aws.objects.pop(("bucket", release.key))
+        gone = look_at_bundle(release=release)
+        assert gone.problem == (
+            f"The bundle of release {release.version} is gone from s3://bucket/{release.key}."
+        )
+        assert gone.since == gone.asked_at
+        assert look_at_bundle(release=release).since == gone.since
+        aws.put(release.key, body)
+        assert look_at_bundle(release=release).problem == ""
+        assert self.actions()[1:] == ["release.bundle_changed", "release.bundle_intact_again"]
+        assert first_broken(chain="web") is None
+
+    @pytest.mark.parametrize(("what", "value"), [("etag", "0" * 32), ("size", 1), ("object_version", "v2")])
+    def test_anything_that_differs_is_another_bundle(self, aws, release, what, value):
+        aws.head_version = "v1"
+        Release.objects.update(**{what: value})
+        release.refresh_from_db()
+        assert f"{value}" in look_at_bundle(release=release).problem
+
+    @pytest.mark.parametrize("error", [AWAY, DENIED])
+    def test_s3_saying_nothing_is_no_answer(self, aws, release, error):
+        intact = look_at_bundle(release=release)
+        aws.errors["head"] = error
+        failing = look_at_bundle(release=release)
+        assert (failing.problem, failing.since, failing.failure) == ("", intact.since, str(error))
+        assert failing.failing_since == failing.asked_at
+        assert look_at_bundle(release=release).failing_since == failing.failing_since
+        aws.errors.clear()
+        again = look_at_bundle(release=release)
+        assert (again.failing_since, again.failure, again.since) == (None, "", intact.since)
+
+    def test_a_slow_look_does_not_undo_a_later_one(self, aws, release, monkeypatch):
+        def slow(release):
+            monkeypatch.setattr(services, "bundle_problem", lambda release: "It is gone.")
+            look_at_bundle(release=release)
+            return ""
+
+        monkeypatch.setattr(services, "bundle_problem", slow)
+        look_at_bundle(release=release)
+        assert BundleLook.objects.get().problem == "It is gone."

@@ -3,6 +3,7 @@
 from apps.gates.rules import (
     approved,
     built_as_defined,
+    bundle_intact,
     environment_healthy,
     evidence_age,
     evidence_complete,
@@ -31,6 +32,7 @@ RULES: dict[str, Rule] = {
         min_pass_rate,
         min_tests,
         min_line_coverage,
+        bundle_intact,
         verified_upstream,
         soak,
         environment_healthy,
