@@ -21,7 +21,7 @@ from apps.errors import DomainError
 
 # How each state looks in lists: unfold's label colours by value, of all models at once.
 COLOURS = {
-    "success": ("succeeded", "SUCCEEDED", "Succeeded", "pass", "overridden", "approved", "applied"),
+    "success": ("succeeded", "SUCCEEDED", "Succeeded", "pass", "approved", "applied"),
     "danger": (
         "failed",
         "FAILED",
@@ -35,6 +35,7 @@ COLOURS = {
         "broken",
     ),
     "warning": (
+        "overridden",
         "inconclusive",
         "waiting_human",
         "waiting_time",

@@ -28,6 +28,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             ("Approvals", "thumbs_up_down", "promotions_approval"),
             ("Pins", "push_pin", "promotions_pin"),
             ("Vetoes", "block", "promotions_veto"),
+            ("Overrides", "key", "promotions_override"),
             ("Policies", "rule", "gates_policy"),
             ("Windows", "calendar_month", "promotions_window"),
         ),

@@ -24,7 +24,7 @@ from apps.builds.parsers.file_coverage import FileCoverage, add_up
 from apps.catalog.models import ApproverGroup, Environment, Membership, Service, Upstream
 from apps.deployments.models import Deployment, FlightRecord, HookEvent, Occupancy, Target
 from apps.gates.models import Decision, Policy
-from apps.promotions.models import Pin, Promotion, Standing, Veto, Window
+from apps.promotions.models import Override, Pin, Promotion, Standing, Veto, Window
 from apps.releases.models import Release
 
 PASSWORD = "correct-horse-battery"
@@ -227,6 +227,13 @@ def make_veto(release: Release, environment: Environment | None = None, **fields
     """Somebody has vetoed the release, everywhere unless an environment is named."""
     defaults = {"reason": "It loses orders.", "by": fields.pop("by", None) or make_user()}
     return Veto.objects.create(release=release, environment=environment, **{**defaults, **fields})
+
+
+def make_override(promotion: Promotion, **fields: Any) -> Override:
+    """An operator lets the promotion pass against everything, for an hour."""
+    defaults = {"justification": "The site is down.", "by": fields.pop("by", None) or make_user()}
+    defaults["expires_at"] = timezone.now() + timedelta(hours=1)
+    return Override.objects.create(promotion=promotion, **{**defaults, **fields})
 
 
 def make_standing(environment: Environment, release: Release, *sentences: str, **fields: Any) -> Standing:

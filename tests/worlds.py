@@ -19,6 +19,7 @@ from tests.factories import (
     make_group,
     make_member,
     make_occupancy,
+    make_override,
     make_pin,
     make_policy,
     make_promotion,
@@ -75,6 +76,7 @@ class World:
         waiting = {"requested_by": asker, "decision": decision, "reason": f"{mark} waits"}
         promotion = self.keep(make_promotion(environment, release, **waiting))
         self.keep(Approval.objects.create(promotion=promotion, user=approver, verdict="approved"))
+        self.keep(make_override(promotion, by=asker, justification=f"{mark} is down"))
         self.keep(make_pin(environment, release, by=asker, reason=f"{mark} stays"))
         self.keep(make_veto(release, environment, by=asker, reason=f"{mark} goes nowhere"))
         target = self.keep(make_target(running, f"{mark}-host-1", "BeforeInstall", "AfterInstall"))

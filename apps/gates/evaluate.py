@@ -8,7 +8,7 @@ from typing import Any
 from apps.errors import Invalid
 from apps.gates.facts import Facts
 from apps.gates.parameters import read_parameters
-from apps.gates.rules import RULES
+from apps.gates.rules import RULES, override
 from apps.gates.verdicts import Finding, Verdict, worst
 
 
@@ -16,9 +16,12 @@ def judge(*, rules: Sequence[dict[str, Any]], facts: Facts, at: datetime) -> tup
     """What a policy's rules say of the facts at a time: the worst verdict, and one finding per rule in force.
 
     Without rules the gate is shut. A rule or parameter that this version does not know (a policy written
-    by a later one) is inconclusive.
+    by a later one) is inconclusive. What an override covers keeps its finding, with ``overridden`` as its
+    verdict.
     """
-    findings = [_find(entry, facts, at) for entry in in_force(rules, facts)]
+    entries = in_force(rules, facts)
+    findings = [_find(entry, facts, at) for entry in entries]
+    findings = _let_pass(entries, findings, facts, at)
     if not rules:
         shut = Finding(
             Verdict.INCONCLUSIVE,
@@ -31,10 +34,29 @@ def judge(*, rules: Sequence[dict[str, Any]], facts: Facts, at: datetime) -> tup
 
 
 def in_force(rules: Sequence[dict[str, Any]], facts: Facts) -> list[dict[str, Any]]:
-    """A policy's rules, and after them what people have said that no policy may overhear: pins and vetoes."""
-    said = {"not_pinned": facts.pin is not None, "not_vetoed": bool(facts.vetoes)}
+    """A policy's rules, and after them those on what people have said, which no policy may overhear."""
+    said = {
+        "not_pinned": facts.pin is not None,
+        "not_vetoed": bool(facts.vetoes),
+        override.NAME: bool(facts.overrides),
+    }
     named = {entry.get("rule") for entry in rules}
     return [*rules, *({"rule": name} for name, is_said in said.items() if is_said and name not in named)]
+
+
+def _let_pass(
+    entries: Sequence[dict[str, Any]], findings: list[Finding], facts: Facts, at: datetime
+) -> list[Finding]:
+    mine = [each for each in entries if each.get("rule") == override.NAME]
+    try:
+        limits = [
+            read_parameters(override.Parameters, each.get("parameters", {}), rule=override.NAME)
+            for each in mine
+        ]
+    except Invalid:
+        # Its finding is inconclusive. Limits that cannot be read let nothing pass.
+        return findings
+    return override.let_pass(findings, limits, facts, at)
 
 
 def _find(entry: dict[str, Any], facts: Facts, at: datetime) -> Finding:

@@ -1,12 +1,13 @@
 """When a gate could open: soak, windows and approvals looked at together, by judging the same facts later."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from apps.gates.evaluate import in_force, judge
 from apps.gates.facts import Facts
+from apps.gates.rules import override
 from apps.gates.verdicts import OPENS, Finding, Verdict, by_importance
 
 # Each round moves to the next moment that some rule names, so this many windows and soaks may alternate.
@@ -41,6 +42,9 @@ def look_ahead(*, rules: Sequence[dict[str, Any]], facts: Facts, at: datetime) -
     _, now = judge(rules=entries, facts=facts, at=at)
     supplied = [entry for entry, finding in zip(entries, now, strict=True) if _can_be_supplied(finding)]
     timed = [entry for entry in entries if entry not in supplied]
+    if any(entry.get("rule") == override.NAME for entry in supplied):
+        # Whoever waits for time does not wait for a second person: without that the override is none.
+        facts = replace(facts, overrides=())
     unmet_now = {finding.rule for finding in now if finding.verdict not in OPENS}
     takes = (finding.takes for entry, finding in zip(entries, now, strict=True) if entry in supplied)
     moment, unmet = _search(timed, facts, at + max(takes, default=timedelta(0)))

@@ -30,6 +30,18 @@ def whole_number(*, default: int, minimum: int = 0, maximum: int = 1_000_000, he
     return field(default=default, metadata={"clean": clean, "help_text": help_text, "schema": schema})
 
 
+def yes_no(*, default: bool, help_text: str) -> Any:
+    """A parameter that is true or false."""
+
+    def clean(value: Any) -> bool:
+        if type(value) is not bool:
+            raise Unfit("must be true or false")
+        return value
+
+    metadata = {"clean": clean, "help_text": help_text, "schema": {"type": "boolean"}}
+    return field(default=default, metadata=metadata)
+
+
 def names(*, help_text: str, required: bool = False) -> Any:
     """A parameter that is a list of distinct, non-empty names; without ``required`` it may be left out."""
 

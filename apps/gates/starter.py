@@ -16,10 +16,12 @@ EVERYWHERE: tuple[dict[str, Any], ...] = (
     {"rule": "not_pinned"},
     {"rule": "not_vetoed"},
 )
-# Where an environment is promoted from another: it proved itself there, and a second person agrees.
+# Where an environment is promoted from another: it proved itself there, and a second person agrees, also to
+# whatever goes past this.
 DOWNSTREAM: tuple[dict[str, Any], ...] = (
     {"rule": "verified_upstream"},
     {"rule": "approved", "parameters": {"count": 1}},
+    {"rule": "override", "parameters": {"second_person": True}},
 )
 
 

@@ -25,6 +25,7 @@ WORST_FIRST = (
     Verdict.WAITING_HUMAN,
     Verdict.WAITING_EVIDENCE,
     Verdict.WAITING_TIME,
+    Verdict.OVERRIDDEN,
     Verdict.PASS,
 )
 # What lets a release through.

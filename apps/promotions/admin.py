@@ -20,6 +20,8 @@ from apps.gates.admin import as_shown, for_people
 from apps.promotions import describe, hold_admin, window_admin  # noqa: F401  # they register themselves
 from apps.promotions.explanation import explain_promotion
 from apps.promotions.models import Approval, Promotion
+from apps.promotions.override_admin import OverrideForm, OverrideInline
+from apps.promotions.overrides import override_promotion
 from apps.promotions.services import (
     approve_promotion,
     cancel_promotion,
@@ -85,10 +87,10 @@ class PromotionAdmin(ReadOnlyAdmin):
         "updated_at",
         "finished_at",
     )
-    inlines = (ApprovalInline,)
+    inlines = (ApprovalInline, OverrideInline)
     change_form_before_template = "promotions/promotion_before.html"
     actions = ("approve_selected", "reject_selected", "cancel_selected")
-    actions_detail = ("approve", "reject", "withdraw", "cancel")
+    actions_detail = ("approve", "reject", "withdraw", "override", "cancel")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Promotion]:
         return super().get_queryset(request).defer("release__manifest", "decision__facts")
@@ -135,6 +137,14 @@ class PromotionAdmin(ReadOnlyAdmin):
             return False
         given = Approval.objects.filter(user=request.user.pk, verdict="approved", withdrawn_at=None)
         return given.filter(promotion__in=self.get_queryset(request).filter(pk=object_id)).exists()
+
+    def has_override_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        """Operators, superusers or not, while it waits."""
+        if object_id is None:
+            return False
+        roles = Membership.objects.filter(user=request.user.pk, role=Membership.Role.OPERATOR)
+        waiting = self.waiting(request).filter(pk=object_id, environment__service__in=roles.values("service"))
+        return waiting.exists()
 
     def has_cancel_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         """Whoever asked for it, and those who move releases, while it waits; all staff for a list."""
@@ -199,6 +209,33 @@ class PromotionAdmin(ReadOnlyAdmin):
     )
     def withdraw(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
         return self.act_on_one(request, form, object_id, _withdraw, "Withdrawn")
+
+    @action(
+        description="Override",
+        permissions=["override"],
+        icon="key",
+        dialog=dialog(
+            "Let it pass against its gate?",
+            "This stays with the promotion for ever, with your name.",
+            "Override",
+            OverrideForm,
+        ),
+    )
+    def override(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
+        said = form.cleaned_data
+
+        def act(promotion: Promotion, user: User, comment: str) -> None:
+            override_promotion(
+                promotion=promotion,
+                user=user,
+                justification=comment,
+                minutes=said["minutes"],
+                rules=said["rules"],
+            )
+
+        promotion = self.get_object(request, object_id)
+        self.act(request, [promotion] if promotion else [], act, "Override given", said["justification"])
+        return back_to(self, object_id)
 
     @action(
         description="Cancel",

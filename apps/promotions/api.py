@@ -24,7 +24,8 @@ from apps.gates.api import FindingSerializer
 from apps.gates.verdicts import Verdict
 from apps.promotions import describe, services
 from apps.promotions.explanation import explain_promotion
-from apps.promotions.models import Approval, Promotion
+from apps.promotions.models import Approval, Override, Promotion
+from apps.promotions.override_api import OverrideBriefSerializer
 from apps.releases.api import ReleaseBriefSerializer
 from apps.releases.models import Release
 
@@ -151,11 +152,18 @@ class PromotionDetailSerializer(PromotionSerializer):
     waits_for = serializers.CharField(
         help_text="What holds it up now; empty when it has ended, or while findings say it."
     )
+    overrides = OverrideBriefSerializer(
+        many=True, help_text="What operators let it pass against, newest first, whether or not it counts."
+    )
     links = LinksSerializer()
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        links = LinksSerializer(context=self.context).to_representation(row)
-        return super().to_representation(row) | {"waits_for": row["waits_for"], "links": links}
+        override = OverrideBriefSerializer()
+        return super().to_representation(row) | {
+            "waits_for": row["waits_for"],
+            "overrides": [override.to_representation(each) for each in row["overrides"]],
+            "links": LinksSerializer(context=self.context).to_representation(row),
+        }
 
 
 class RunningSerializer(Representation):
@@ -238,6 +246,8 @@ class PromotionViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, v
         approvals = Approval.objects.values("promotion", *ApprovalSerializer.columns)
         below(rows, "approvals", approvals, "promotion")
         if self.action != "list":
+            overrides = Override.objects.values("promotion", *OverrideBriefSerializer.columns)
+            below(rows, "overrides", overrides, "promotion")
             for row in rows:
                 row["waits_for"] = self.waits_for(row)
 

@@ -13,6 +13,7 @@ from apps.promotions.models import Promotion
 from apps.promotions.services import blocker
 
 ENDED_BADLY = 1
+MARKS = {Verdict.PASS: "✓", Verdict.OVERRIDDEN: "!", Verdict.BLOCKED: "✗"}
 
 
 def summary(promotion: Promotion) -> str:
@@ -30,7 +31,7 @@ def findings(decision: Decision) -> list[str]:
     lines = [f"{verdict.label.capitalize()} (decision {decision.pk}, policy v{decision.policy.version})"]
     width = max((len(finding["rule"]) for finding in decision.findings), default=0)
     for finding in decision.findings:
-        mark = "✓" if finding["verdict"] in OPENS else "✗" if finding["verdict"] == Verdict.BLOCKED else "…"
+        mark = MARKS.get(finding["verdict"], "…")
         who = finding["who"]
         lines.append(
             f"  {mark} {finding['rule']:<{width}}  {finding['sentence']}" + (f" [{who}]" if who else "")

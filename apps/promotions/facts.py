@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import FilteredRelation, OuterRef, Q
+from django.db.models import Exists, FilteredRelation, OuterRef, Q
 from django.db.models.functions import JSONObject, Left
 
 from apps.builds.models import Build, Report, TestCase, TestResult
@@ -20,6 +20,7 @@ from apps.gates.facts import (
     Facts,
     FailureFact,
     HealthFact,
+    OverrideFact,
     PersonFact,
     PinFact,
     PromotionFact,
@@ -31,7 +32,7 @@ from apps.gates.facts import (
     WindowFact,
 )
 from apps.promotions.health import deployments_with_hosts, health_of, last_deployment, stays_of
-from apps.promotions.models import Approval, Pin, Promotion, Veto, Window
+from apps.promotions.models import Approval, Override, Pin, Promotion, Veto, Window
 from apps.releases.models import BundleLook, Release
 
 FAILURES_TOLD = 20  # the counts are the reports'; nobody reads more names than these in a finding
@@ -61,7 +62,7 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
     bundle, upstreams, environments (these, too) with their pins, what runs there, their last deployments with
     hosts, approvers and their groups, reports, failures, occupancies and promotions upstream, windows,
     vetoes, the newest releases on their way to the environments; with promotions also these with their
-    requesters, and their approvals.
+    requesters, their approvals and their overrides.
     """
     rows = Release.objects.select_related("build", "service", "look").defer("manifest")
     releases = rows.in_bulk({each.release for each in subjects})
@@ -83,6 +84,7 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
     wishes = {each.promotion for each in subjects if each.promotion is not None}
     promotions = _promotions(wishes) if wishes else {}
     approvals = _approvals(wishes) if wishes else {}
+    overrides = _overrides(wishes) if wishes else {}
 
     def tell_upstream(source: int, release: int) -> UpstreamFact:
         stays, promotion = been.get((source, release), []), on_their_way.get((source, release))
@@ -124,6 +126,7 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
             pin=_pin(environment),
             vetoes=_vetoes_here(vetoes.get(release.pk, ()), environment),
             superseded_by=_superseded_by(release, runs, coming.get(environment.pk)),
+            overrides=tuple(overrides.get(subject.promotion, ())) if subject.promotion else (),
         )
 
     return [tell(subject) for subject in subjects]
@@ -418,3 +421,31 @@ def _told(given: Iterable[Approval], approvers: Iterable[PersonFact]) -> tuple[A
         )
         for approval in given
     )
+
+
+def _overrides(wishes: Iterable[int]) -> dict[int, list[OverrideFact]]:
+    """By promotion, those that were not withdrawn, oldest first."""
+    operators = Membership.objects.filter(
+        service=OuterRef("promotion__environment__service"),
+        role=Membership.Role.OPERATOR,
+        user__is_active=True,
+    )
+    rows = Override.objects.filter(promotion__in=wishes, withdrawn_at=None).annotate(
+        by_counts=Exists(operators.filter(user=OuterRef("by"))),
+        second_counts=Exists(operators.filter(user=OuterRef("seconded_by"))),
+    )
+    overrides: dict[int, list[OverrideFact]] = defaultdict(list)
+    for row in rows.select_related("by", "seconded_by").order_by("id"):
+        second = row.seconded_by
+        fact = OverrideFact(
+            id=row.pk,
+            rules=tuple(row.rules),
+            justification=row.justification,
+            by=PersonFact(id=row.by_id, username=row.by.username),
+            at=row.created_at,
+            expires_at=row.expires_at,
+            seconded_by=PersonFact(id=second.pk, username=second.username) if second else None,
+            counts=row.by_counts and (row.second_counts or second is None),
+        )
+        overrides[row.promotion_id].append(fact)
+    return overrides

@@ -1,6 +1,7 @@
 """The wish to bring a release to an environment, who agreed, and what people hold back."""
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import F, Q
@@ -251,6 +252,52 @@ class Veto(models.Model):
     def stands(self) -> bool:
         """Whether nobody has lifted it."""
         return self.lifted_at is None
+
+
+class Override(models.Model):
+    """Operators let a promotion pass against its gate, for a time. It stays with the promotion for ever."""
+
+    promotion = models.ForeignKey(Promotion, on_delete=models.PROTECT, related_name="overrides")
+    rules = ArrayField(
+        models.CharField(max_length=60),
+        default=list,
+        blank=True,
+        help_text="Against which; none: all but those that have to be named.",
+    )
+    justification = models.TextField()
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField()
+    seconded_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    seconded_at = models.DateTimeField(null=True, blank=True)
+    withdrawn_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    withdrawn_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(condition=~Q(justification=""), name="override_has_a_justification"),
+            models.CheckConstraint(
+                condition=Q(expires_at__gt=F("created_at")), name="override_ends_after_it_was_given"
+            ),
+            models.CheckConstraint(
+                condition=Q(seconded_by=None, seconded_at=None)
+                | (Q(seconded_by__isnull=False, seconded_at__isnull=False) & ~Q(seconded_by=F("by"))),
+                name="override_seconded_by_another",
+            ),
+            models.CheckConstraint(
+                condition=Q(withdrawn_by=None, withdrawn_at=None)
+                | Q(withdrawn_by__isnull=False, withdrawn_at__isnull=False),
+                name="override_withdrawn_by_somebody",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.promotion} by {self.by}"
 
 
 class Standing(Leasable):

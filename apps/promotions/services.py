@@ -4,7 +4,7 @@ Rows are locked in one order, so that no two writers wait for each other: enviro
 promotion, and last the ledger's chain.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from django.db import transaction
@@ -13,13 +13,14 @@ from django.utils import timezone
 
 from apps.access.models import User
 from apps.catalog.models import Environment
-from apps.catalog.permissions import MOVERS, Role, require_role, roles_of, sees_as_superuser
+from apps.catalog.permissions import MOVERS, Role, require_held_role, require_role
 from apps.deployments.models import Deployment
 from apps.deployments.services import failure_of, is_proving, unproved
 from apps.errors import DomainError, Forbidden, Invalid, NotFound
 from apps.gates.evaluate import judge
 from apps.gates.models import Decision, Policy
-from apps.gates.verdicts import OPENS
+from apps.gates.rules.override import NAME as OVERRIDE
+from apps.gates.verdicts import OPENS, Verdict
 from apps.leases import wake
 from apps.ledger.hashing import digest_of, plain
 from apps.ledger.services import Act, record_all
@@ -223,6 +224,39 @@ def withdraw_approval(*, promotion: Promotion, user: User, comment: str = "") ->
     return given
 
 
+def judge_after(
+    *,
+    promotion: Promotion,
+    actor: User,
+    action: str,
+    write: Callable[[Promotion], dict[str, Any]],
+    only_pending: bool = True,
+) -> None:
+    """Write what somebody says about a promotion, judge it anew if it waits, and record both.
+
+    ``write`` is given the locked row and returns what the ledger is told under ``action``. What waits and
+    what runs there is looked at again once this is committed. Raises DomainError where it no longer waits,
+    unless ``only_pending`` is False: then that keeps its last decision.
+    """
+    with transaction.atomic():
+        current = _lock(promotion)
+        if only_pending and current.status != Status.PENDING:
+            raise _no_longer_pending(current)
+        before = current.decision
+        data = write(current)
+        decision = _judge(current) if current.status == Status.PENDING else before
+        _record(current, action, actor=actor, data=data)
+        if decision is not None and decision != before:
+            _record_decision(current, decision)
+
+        def look_again() -> None:
+            wake(Promotion.objects.filter(pk=current.pk))
+            wake(Standing.objects.filter(environment=current.environment_id))
+
+        transaction.on_commit(look_again)
+    promotion.status, promotion.decision = current.status, decision
+
+
 def cancel_promotion(*, promotion: Promotion, user: User, reason: str = "") -> None:
     """Take a pending promotion back, as its requester, a developer or an operator."""
     service = promotion.environment.service
@@ -309,13 +343,7 @@ def _say(promotion: Promotion, user: User, verdict: Approval.Verdict, comment: s
 
 
 def _require_approver(promotion: Promotion, user: User) -> None:
-    """Raise Forbidden unless the user holds the approver role; NotFound to a stranger."""
-    service = promotion.environment.service
-    held = roles_of(user=user, service=service)
-    if not held and not sees_as_superuser(user=user, service=service):
-        raise NotFound(f"There is no promotion {promotion.pk} that {user.username} can see.")
-    if Role.APPROVER not in held:
-        raise Forbidden(f"{user.username} must be approver of {service.slug} for this.")
+    require_held_role(user=user, service=promotion.environment.service, role=Role.APPROVER)
 
 
 def _judge(promotion: Promotion) -> Decision:
@@ -403,6 +431,11 @@ def _told(decision: Decision) -> dict[str, Any]:
         "decision": decision.pk,
         "verdict": str(decision.verdict),
         "unmet": failing,
+        "overridden": sorted(
+            finding["rule"]
+            for finding in decision.findings
+            if finding["verdict"] == Verdict.OVERRIDDEN and finding["rule"] != OVERRIDE
+        ),
         # So that a replay can prove that these were the facts, and this the policy.
         "policy": decision.policy_id,
         "facts_sha256": digest_of(plain(decision.facts)),

@@ -4,6 +4,7 @@ from rest_framework.routers import SimpleRouter
 
 from apps.promotions.api import PromotionViewSet
 from apps.promotions.hold_api import PinViewSet, VetoViewSet
+from apps.promotions.override_api import OverrideViewSet
 from apps.promotions.window_api import WindowViewSet
 
 router = SimpleRouter()
@@ -11,4 +12,5 @@ router.register("promotions", PromotionViewSet, basename="promotion")
 router.register("pins", PinViewSet, basename="pin")
 router.register("vetoes", VetoViewSet, basename="veto")
 router.register("windows", WindowViewSet, basename="window")
+router.register("overrides", OverrideViewSet, basename="override")
 urlpatterns = router.urls

@@ -25,6 +25,7 @@ from tests.factories import (
     make_group,
     make_member,
     make_occupancy,
+    make_override,
     make_pin,
     make_policy,
     make_promotion,
@@ -60,6 +61,7 @@ HISTORY = [
     "gates.Decision",
     "promotions.Promotion",
     "promotions.Approval",
+    "promotions.Override",
     "ledger.Entry",
     "rollout.MigrationRun",
 ]
@@ -93,6 +95,7 @@ def make_one_of_each(slug: str) -> None:
     make_target(running, "staging-2", *EVENTS)
     make_promotion(environment, running.release, status="deploying", deployment=running)
     Approval.objects.create(promotion=promotion, user=make_user(), verdict="approved")
+    make_override(promotion)
     make_pin(environment, release)
     make_veto(release, environment)
     make_veto(release)

@@ -45,6 +45,10 @@ def new_window(world: World) -> dict[str, Any]:
     return {**window, "service": world.mark, "environment": world.staging.slug, "minutes": 60}
 
 
+def override_wish(world: World) -> dict[str, Any]:
+    return {"promotion": world.rows[Promotion].pk, "justification": "The site is down.", "minutes": 5}
+
+
 class Write(NamedTuple):
     """Who may do it, and with which body; superusers are listed like a role."""
 
@@ -62,6 +66,10 @@ WRITES = {
     # None of the visitors has given an approval to take back.
     "promotion-withdraw": Write({"approver"}, answers=(409,)),
     "promotion-cancel": Write(MOVERS | {"superuser"}),
+    # Being a superuser is not enough.
+    "override-list": Write({"operator"}, override_wish),
+    "override-second": Write({"operator"}),
+    "override-withdraw": Write({"operator"}),
     "pin-list": Write({"operator", "superuser"}, pin_wish),
     "pin-lift": Write({"operator", "superuser"}),
     "veto-list": Write({"approver", "operator", "superuser"}, veto_wish),

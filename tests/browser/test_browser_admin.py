@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-from apps.promotions.models import Approval, Promotion
+from apps.promotions.models import Approval, Pin, Promotion
 from apps.promotions.services import request_promotion
 from tests.factories import (
     PASSWORD,
@@ -120,3 +120,52 @@ def test_an_operator_says_when_an_environment_is_open(
     expect(page.get_by_text(re.compile("weekday nights (opens next at|is open until)"))).to_be_visible()
     openings = page.get_by_text(re.compile(r"^(Mon|Tue|Wed|Thu) .* 22:00 to .* 00:00 Europe/Berlin"))
     expect(openings).to_have_count(5)
+
+
+def test_an_operator_overrides_and_another_seconds_it(
+    page: Page, live_server: LiveServer, promotion: Promotion
+) -> None:
+    terms = {"rule": "override", "parameters": {"second_person": True}}
+    make_policy(promotion.environment, [{"rule": "approved", "parameters": {}}, terms])
+    for name in ("olga", "omar"):
+        make_member(promotion.environment.service, "operator", username=name, is_staff=True)
+    sign_in(page, live_server, "olga")
+    page.goto(f"{live_server.url}/admin/promotions/promotion/{promotion.pk}/change/")
+    page.get_by_role("link", name=re.compile(r"\bOverride$")).click()
+    dialog = page.locator("#dialog")
+    expect(dialog).to_contain_text("Let it pass against its gate?")
+    dialog.get_by_role("button", name="Override").click()
+    # It does not close without a justification.
+    expect(dialog).to_contain_text("This field is required")
+    dialog.get_by_label("Justification").fill("The site is down.")
+    dialog.get_by_label("approved", exact=True).check()
+    dialog.get_by_role("button", name="Override").click()
+    expect(page.get_by_text("Override given: 1.1.0")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("waits for a second operator: The site is down.")).to_be_visible()
+    page.context.clear_cookies()
+    sign_in(page, live_server, "omar")
+    page.goto(f"{live_server.url}/admin/promotions/override/{promotion.overrides.get().pk}/change/")
+    page.get_by_role("link", name=re.compile(r"\bSecond it$")).click()
+    dialog.get_by_role("button", name="Second it").click()
+    expect(page.get_by_text("Seconded.")).to_be_visible(timeout=20_000)
+    page.goto(f"{live_server.url}/admin/promotions/promotion/{promotion.pk}/change/")
+    expect(page.get_by_text("Overridden by olga and omar until")).to_be_visible()
+    promotion.refresh_from_db()
+    assert promotion.decision is not None
+    assert promotion.decision.verdict == "overridden"
+
+
+def test_an_operator_pins_what_runs_and_lifts_it(
+    page: Page, live_server: LiveServer, promotion: Promotion
+) -> None:
+    make_member(promotion.environment.service, "operator", username="olga", is_staff=True)
+    sign_in(page, live_server, "olga")
+    page.goto(f"{live_server.url}/admin/promotions/pin/add/")
+    page.get_by_label("Environment").select_option("web production")
+    page.get_by_label("Reason").fill("Black Friday.")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_role("link", name="web production").click()
+    page.get_by_role("link", name=re.compile(r"\bLift$")).click()
+    page.locator("#dialog").get_by_role("button", name="Lift it").click()
+    expect(page.get_by_text("Lifted.")).to_be_visible()
+    assert Pin.objects.get().lifted_by == promotion.environment.service.memberships.get(role="operator").user

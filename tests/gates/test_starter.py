@@ -30,6 +30,7 @@ class StarterTests(TestCase):
             *everywhere,
             "verified_upstream",
             "approved",
+            "override",
         ]
 
     def test_a_policy_that_is_there_stays(self):
@@ -54,5 +55,5 @@ class StarterTests(TestCase):
         response = client.post(reverse("admin:catalog_environment_add"), form, follow=True)
         self.assertContains(response, "the policy to begin with: built_as_defined")
         policy = Environment.objects.get(slug="production").policies.get()
-        assert names(policy)[-1] == "approved"
+        assert names(policy)[-2:] == ["approved", "override"]
         assert Entry.objects.get(subject=f"policy:{policy.pk}").actor == root

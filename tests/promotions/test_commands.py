@@ -209,3 +209,39 @@ class HoldCommandTests(TestCase):
         ):
             with pytest.raises(CommandError, match=words):
                 call()
+
+
+class OverrideCommandTests(TestCase):
+    @classmethod
+    def setUpTestData(cls):
+        cls.cast = Cast()
+        second = {"rule": "override", "parameters": {"second_person": True}}
+        cls.cast.policy(cls.cast.staging, "approved", second)
+        cls.promotion = cls.cast.request()
+
+    def override(self, user, *more):
+        return run("override", self.promotion.pk, "--user", user, *more)[0]
+
+    def test_two_operators_let_it_pass_and_one_ends_it(self):
+        out = self.override("olga", "--justification", "The site is down.", "--rule", "approved")
+        assert "by olga counts until " in out
+        assert "… override" in out
+        out = self.override("omar", "--second")
+        assert "omar seconded override" in out
+        assert "! approved  It needs 1 more approval" in out
+        text, code = run("why", "shop", "staging", "--release", self.promotion.release.version)
+        assert code == 0
+        assert "Overridden            approved: It needs 1 more approval" in text
+        assert "Overridden by olga and omar until" in text
+        assert "omar withdrew override" in self.override("omar", "--withdraw")
+        assert run("decide", self.promotion.pk)[1] == 11
+
+    def test_what_is_wrong_is_one_line(self):
+        for user, more, words in (
+            ("ben", ("--justification", "x"), "ben must be operator of shop"),
+            ("olga", (), "needs a justification"),
+            ("olga", ("--justification", "x", "--rule", "nope"), "nope cannot be overridden"),
+            ("olga", ("--second",), "has no override for which that could be done"),
+        ):
+            with pytest.raises(CommandError, match=words):
+                self.override(user, *more)

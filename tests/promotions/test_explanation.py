@@ -150,8 +150,8 @@ class ApiTests(ExplanationCase):
     # token and user, the promotion to check who may see it, the promotion with all that is shown,
     # policy, facts (release with build, environment, what runs, approvers, reports, failures, upstreams,
     # occupancies, promotions, last deployments, windows, vetoes, the newest release on its way, the
-    # promotion's requester, approvals), what runs
-    QUERIES = 21
+    # promotion's requester, approvals, overrides), what runs
+    QUERIES = 22
 
     def test_it_is_as_the_schema_says(self):
         described = schema()

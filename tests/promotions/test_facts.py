@@ -15,6 +15,7 @@ from tests.factories import (
     make_group,
     make_member,
     make_occupancy,
+    make_override,
     make_pin,
     make_promotion,
     make_release,
@@ -27,7 +28,7 @@ from tests.factories import (
 )
 from tests.promotions.cast import Cast
 
-QUERIES = 16
+QUERIES = 17
 
 
 class GatherTests(TestCase):
@@ -137,6 +138,7 @@ class GatherTests(TestCase):
         # 6: reports  7: failures  8: upstreams  9: occupancies  10: promotions there
         # 11: promotion and requester  12: approvals  13: windows  14: vetoes
         # 15: the newest release on its way  16: last deployments of all these environments
+        # 17: overrides
         make_target(make_deployment(self.cast.staging))
         with self.assertNumQueries(QUERIES):
             self.gather()
@@ -156,6 +158,7 @@ class GatherTests(TestCase):
                 group=register_group(service=self.cast.service, name=f"group-{number}"), user=approver
             )
             approve_promotion(promotion=self.promotion, user=approver)
+            make_override(self.promotion)
         make_pin(self.cast.production, self.release)
         make_veto(self.release)
         make_veto(self.release, self.cast.production)
@@ -169,6 +172,26 @@ class GatherTests(TestCase):
         assert len(facts.approvals) == 5
         assert len(facts.vetoes) == 2
         assert len(facts.windows) == 1
+        assert len(facts.overrides) == 5
+
+    def test_it_tells_of_overrides_and_whether_they_count(self):
+        olga, omar = self.cast.olga, self.cast.omar
+        withdrawn = {"withdrawn_at": timezone.now(), "withdrawn_by": olga}
+        make_override(self.promotion, by=olga, **withdrawn)
+        seconded = {"seconded_by": omar, "seconded_at": timezone.now()}
+        first = make_override(self.promotion, by=olga, rules=["approved"], **seconded)
+        second = make_override(self.promotion, by=omar)
+        third = make_override(self.promotion, by=self.cast.ann)
+        told = self.gather().overrides
+        assert [(each.id, each.rules, each.counts) for each in told] == [
+            (first.pk, ("approved",), True),
+            (second.pk, (), True),
+            (third.pk, (), False),
+        ]
+        assert told[0].seconded_by.username == "omar"
+        omar.is_active = False
+        omar.save()
+        assert [each.counts for each in self.gather().overrides] == [False, False, False]
 
     def test_it_tells_what_is_pinned_and_vetoed_here(self):
         elsewhere = make_pin(self.cast.staging, self.release)

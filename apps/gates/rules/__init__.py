@@ -15,6 +15,7 @@ from apps.gates.rules import (
     not_pinned,
     not_superseded,
     not_vetoed,
+    override,
     required_reports,
     soak,
     verified_upstream,
@@ -41,5 +42,6 @@ RULES: dict[str, Rule] = {
         not_pinned,
         not_vetoed,
         in_window,
+        override,
     )
 }

@@ -10,7 +10,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from apps.catalog.services import get_environment, get_service
 from apps.commands import DomainCommand
 from apps.gates.rules.base import moment
-from apps.gates.verdicts import EXIT_CODES
+from apps.gates.verdicts import EXIT_CODES, Verdict
 from apps.promotions.explanation import Explanation, explain_absence
 from apps.promotions.management.commands.promote import find_release
 from apps.promotions.models import Promotion
@@ -58,14 +58,15 @@ def as_text(explanation: Explanation) -> list[str]:
         f"Runs there now: {now}",
         explanation.answer,
     ]
-    for finding in explanation.unmet:
+    overridden = [finding for finding in explanation.met if finding.verdict == Verdict.OVERRIDDEN]
+    for finding in (*explanation.unmet, *overridden):
         lines.append(f"  {finding.verdict.label:<20}  {finding.rule}: {finding.sentence}")
         if finding.who:
             lines.append(f"  {'':<20}  → {finding.who}")
         if finding.earliest:
             lines.append(f"  {'':<20}  not before {moment(finding.earliest)}")
-    if explanation.met:
-        lines.append(f"  met: {', '.join(finding.rule for finding in explanation.met)}")
+    if met := [finding.rule for finding in explanation.met if finding not in overridden]:
+        lines.append(f"  met: {', '.join(met)}")
     return lines
 
 

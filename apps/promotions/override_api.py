@@ -1,0 +1,185 @@
+"""Overrides at the REST API: give one, second it, withdraw it, and see them for ever."""
+
+from typing import Any, ClassVar
+
+import django_filters
+from django.db.models import QuerySet
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from rest_framework import mixins, serializers, status, viewsets
+from rest_framework.decorators import action
+from rest_framework.generics import get_object_or_404
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from apps.access.models import Scope
+from apps.access.permissions import acting_user
+from apps.api import COMMENT_LIMIT, CommentSerializer, Representation, RowsMixin, StrictSerializer
+from apps.catalog.visibility import VisibleMixin, visible
+from apps.errors import NotFound
+from apps.promotions import overrides
+from apps.promotions.models import Override, Promotion
+
+
+class OverrideRequestSerializer(StrictSerializer):
+    """The wish to let a promotion pass against its gate."""
+
+    promotion = serializers.IntegerField(min_value=1, help_text="A promotion's id.")
+    rules = serializers.ListField(
+        child=serializers.CharField(max_length=60),
+        required=False,
+        default=list,
+        max_length=60,
+        help_text="Against which rules; without, all but those that have to be named.",
+    )
+    justification = serializers.CharField(max_length=COMMENT_LIMIT, help_text="Shown for ever.")
+    minutes = serializers.IntegerField(
+        min_value=1, help_text="For how long it counts; the policy says how much may be asked for."
+    )
+
+
+class OverrideBriefSerializer(Representation):
+    """An override where its promotion is the subject."""
+
+    id = serializers.IntegerField()
+    rules = serializers.ListField(
+        child=serializers.CharField(), help_text="None: all but those that have to be named."
+    )
+    justification = serializers.CharField()
+    by = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField()
+    seconded_by = serializers.CharField(allow_null=True)
+    seconded_at = serializers.DateTimeField(allow_null=True)
+    withdrawn_by = serializers.CharField(allow_null=True)
+    withdrawn_at = serializers.DateTimeField(allow_null=True)
+
+    columns: ClassVar[tuple[str, ...]] = (
+        "id",
+        "rules",
+        "justification",
+        "by__username",
+        "created_at",
+        "expires_at",
+        "seconded_by__username",
+        "seconded_at",
+        "withdrawn_by__username",
+        "withdrawn_at",
+    )
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "id": row["id"],
+            "rules": row["rules"],
+            "justification": row["justification"],
+            "by": row["by__username"],
+            "created_at": row["created_at"],
+            "expires_at": row["expires_at"],
+            "seconded_by": row["seconded_by__username"],
+            "seconded_at": row["seconded_at"],
+            "withdrawn_by": row["withdrawn_by__username"],
+            "withdrawn_at": row["withdrawn_at"],
+        }
+
+
+class OverrideSerializer(OverrideBriefSerializer):
+    promotion = serializers.IntegerField()
+    service = serializers.SlugField()
+    environment = serializers.SlugField()
+
+    columns = (
+        *OverrideBriefSerializer.columns,
+        "promotion_id",
+        "promotion__environment__service__slug",
+        "promotion__environment__slug",
+    )
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return super().to_representation(row) | {
+            "promotion": row["promotion_id"],
+            "service": row["promotion__environment__service__slug"],
+            "environment": row["promotion__environment__slug"],
+        }
+
+
+class OverrideFilter(django_filters.FilterSet):
+    service = django_filters.CharFilter(
+        "promotion__environment__service__slug", help_text="A service's slug."
+    )
+    environment = django_filters.CharFilter(
+        "promotion__environment__slug", help_text="An environment's slug."
+    )
+    promotion = django_filters.NumberFilter("promotion", help_text="A promotion's id.")
+
+
+class OverrideViewSet(
+    RowsMixin, VisibleMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Any]
+):
+    """What operators let pass against a gate, newest first. Whether one counts now is for the gate to say."""
+
+    queryset: QuerySet[Override] = Override.objects.all()
+    serializer_class = OverrideSerializer
+    service_path = "promotion__environment__service"
+    filterset_class = OverrideFilter
+    required_scopes = {"create": [Scope.OPERATE], "second": [Scope.OPERATE], "withdraw": [Scope.OPERATE]}
+
+    @extend_schema(
+        request=OverrideRequestSerializer, responses={200: OverrideSerializer, 201: OverrideSerializer}
+    )
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Let a pending promotion pass against its gate, as an operator; asked again it is the same one."""
+        wish = OverrideRequestSerializer(data=request.data)
+        wish.is_valid(raise_exception=True)
+        said = wish.validated_data
+        promotions = Promotion.objects.select_related("environment__service", "release", "decision")
+        promotion = (
+            visible(promotions, request.user, "environment__service").filter(pk=said["promotion"]).first()
+        )
+        if promotion is None:
+            raise NotFound(f"There is no promotion {said['promotion']}; GET /api/v1/promotions/ lists them.")
+        asked_at = timezone.now()
+        override = overrides.override_promotion(
+            promotion=promotion,
+            user=acting_user(request),
+            justification=said["justification"],
+            minutes=said["minutes"],
+            rules=said["rules"],
+        )
+        made = override.created_at >= asked_at
+        return self.answer(override.pk, status.HTTP_201_CREATED if made else status.HTTP_200_OK)
+
+    @extend_schema(request=None, responses=OverrideSerializer)
+    @action(detail=True, methods=["post"])
+    def second(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Agree to it, as another operator."""
+        override = self.override()
+        overrides.second_override(override=override, user=acting_user(request))
+        return self.answer(override.pk)
+
+    @extend_schema(request=CommentSerializer, responses=OverrideSerializer)
+    @action(detail=True, methods=["post"])
+    def withdraw(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """End it before its time, as any operator. What runs because of it stays, and is shown."""
+        body = CommentSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        override = self.override()
+        comment = body.validated_data["comment"]
+        overrides.withdraw_override(override=override, user=acting_user(request), comment=comment)
+        return self.answer(override.pk)
+
+    def override(self) -> Override:
+        """The one that the address names, as its model, for the services."""
+        rows = Override.objects.select_related(
+            "promotion__environment__service", "promotion__release", "promotion__decision"
+        )
+        found: Override = get_object_or_404(
+            visible(rows, self.request.user, self.service_path), pk=self.kwargs["pk"]
+        )
+        return found
+
+    def answer(self, pk: int, code: int = status.HTTP_200_OK) -> Response:
+        """The row as it is after a write."""
+        data = self.get_serializer(self.get_queryset().get(pk=pk)).data
+        headers = {"Location": reverse("override-detail", args=[pk], request=self.request)}
+        return Response(data, status=code, headers=headers if code == status.HTTP_201_CREATED else None)
