@@ -5,6 +5,8 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
 from unfold.decorators import display
 
 from apps.admin_base import LABELS, ReadOnlyAdmin, only
@@ -61,4 +63,8 @@ class CaseStateAdmin(ReadOnlyAdmin):
 
     @display(description="quarantined until", ordering="until")
     def show_quarantine(self, state: Any) -> str:
-        return f"{state.until:%Y-%m-%d %H:%M} UTC" if state.until else "-"
+        if state.until:
+            return f"{state.until:%Y-%m-%d %H:%M} UTC"
+        # By its name, since what may be done about a gate lies above this app.
+        form = f"{reverse('admin:builds_quarantine_add')}?case={state.case_id}"
+        return format_html('<a class="text-link" href="{}">quarantine it</a>', form)

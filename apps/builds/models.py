@@ -252,6 +252,10 @@ class QuarantineQuerySet(models.QuerySet["Quarantine"]):
         """Those that have neither been lifted nor run out."""
         return self.filter(lifted_at=None, until__gt=timezone.now())
 
+    def ended(self) -> "QuarantineQuerySet":
+        """Those that have been lifted or have run out."""
+        return self.exclude(lifted_at=None, until__gt=timezone.now())
+
 
 class Quarantine(models.Model):
     """A person's word that a test's failures are known, until when, and why. It always runs out."""
@@ -288,6 +292,11 @@ class Quarantine(models.Model):
 
     def __str__(self) -> str:
         return f"{self.case} until {self.until:%Y-%m-%d}"
+
+    @property
+    def in_force(self) -> bool:
+        """Whether it has neither been lifted nor run out."""
+        return self.lifted_at is None and self.until > timezone.now()
 
 
 class CaseStateQuerySet(models.QuerySet["CaseState"]):

@@ -196,6 +196,19 @@ class FailureFact:
 
 
 @dataclass(frozen=True)
+class QuarantineFact:
+    """A test that failed or ended in an error, and that somebody has quarantined until ``until``."""
+
+    id: int
+    report: str
+    name: str  # class::name
+    by: PersonFact
+    reason: str
+    at: datetime
+    until: datetime
+
+
+@dataclass(frozen=True)
 class UpstreamFact:
     """An environment that the judged one is promoted from, and this release's time in it."""
 
@@ -264,6 +277,8 @@ class Facts:
     vetoes: tuple[VetoFact, ...] = ()
     superseded_by: SupersededFact | None = None
     overrides: tuple[OverrideFact, ...] = ()
+    # The longest in force first.
+    quarantines: tuple[QuarantineFact, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; timestamps as ISO 8601 with their offset."""

@@ -71,6 +71,15 @@ def wait_minutes(*, default: int = 60) -> Any:
     )
 
 
+def excuse_quarantined() -> Any:
+    """How many failures of quarantined tests a rule excuses: see apps.gates.rules.base.excused."""
+    return whole_number(
+        default=0,
+        maximum=100,
+        help_text="Failures of quarantined tests that are excused, at most; with 0 none is.",
+    )
+
+
 def read_parameters(kind: Callable[..., P], values: Any, *, rule: str) -> P:
     """Check ``values`` against a rule's dataclass; Invalid names rule, parameter and what it takes."""
     if not isinstance(values, Mapping):

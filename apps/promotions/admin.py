@@ -17,7 +17,12 @@ from apps.catalog.models import Membership
 from apps.catalog.permissions import MOVERS
 from apps.errors import DomainError
 from apps.gates.admin import as_shown, for_people
-from apps.promotions import describe, hold_admin, window_admin  # noqa: F401  # they register themselves
+from apps.promotions import (  # noqa: F401  # they register themselves
+    describe,
+    hold_admin,
+    quarantine_admin,
+    window_admin,
+)
 from apps.promotions.explanation import explain_promotion
 from apps.promotions.models import Approval, Promotion
 from apps.promotions.override_admin import OverrideForm, OverrideInline

@@ -10,7 +10,7 @@ from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import Exists, FilteredRelation, OuterRef, Q
 from django.db.models.functions import JSONObject, Left
 
-from apps.builds.models import Build, Report, TestCase, TestResult
+from apps.builds.models import Build, Quarantine, Report, TestCase, TestResult
 from apps.catalog.models import ApproverGroup, Environment, Membership, Upstream
 from apps.deployments.models import Occupancy
 from apps.gates.facts import (
@@ -24,6 +24,7 @@ from apps.gates.facts import (
     PersonFact,
     PinFact,
     PromotionFact,
+    QuarantineFact,
     ReportFact,
     RunningFact,
     SupersededFact,
@@ -35,6 +36,7 @@ from apps.promotions.health import deployments_with_hosts, health_of, last_deplo
 from apps.promotions.models import Approval, Override, Pin, Promotion, Veto, Window
 from apps.releases.models import BundleLook, Release
 
+RED = (TestResult.Status.FAILED, TestResult.Status.ERROR)
 FAILURES_TOLD = 20  # the counts are the reports'; nobody reads more names than these in a finding
 MESSAGE_TOLD = 300  # characters
 
@@ -60,9 +62,9 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
 
     Each function below reads for all of them at once. The queries: releases with build, service and
     bundle, upstreams, environments (these, too) with their pins, what runs there, their last deployments with
-    hosts, approvers and their groups, reports, failures, occupancies and promotions upstream, windows,
-    vetoes, the newest releases on their way to the environments; with promotions also these with their
-    requesters, their approvals and their overrides.
+    hosts, approvers and their groups, reports, failures, quarantines of those, occupancies and promotions
+    upstream, windows, vetoes, the newest releases on their way to the environments; with promotions also
+    these with their requesters, their approvals and their overrides.
     """
     rows = Release.objects.select_related("build", "service", "look").defer("manifest")
     releases = rows.in_bulk({each.release for each in subjects})
@@ -77,7 +79,7 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
     builds = {release.build_id for release in releases.values()}
     approvers = _approvers({release.service_id for release in releases.values()})
     reports = _reports(builds | {occupancy.release.build_id for occupancy in running.values()})
-    failures = _failures(builds)
+    failures, quarantines = _failures(builds), _quarantines(builds)
     been, on_their_way = _been(subjects, sources), _on_their_way(subjects, sources)
     windows = _windows(judged)
     vetoes, coming = _vetoes(releases), _coming(judged)
@@ -114,6 +116,7 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
             build=_build(release.build),
             reports=reports.get(release.build_id, ()),
             failures=failures.get(release.build_id, ()),
+            quarantines=tuple(quarantines[release.build_id]),
             upstreams=tuple(tell_upstream(each, release.pk) for each in sources.get(environment.pk, ())),
             upstream_mode=environment.upstream_mode,
             promotion=promotions[subject.promotion] if subject.promotion else None,
@@ -291,9 +294,8 @@ def _reports(builds: Iterable[int]) -> dict[int, tuple[ReportFact, ...]]:
 
 def _failures(builds: Iterable[int]) -> dict[int, tuple[FailureFact, ...]]:
     """By build, the first few of each."""
-    red = (TestResult.Status.FAILED, TestResult.Status.ERROR)
     first = (
-        TestResult.objects.filter(report__build=OuterRef("pk"), status__in=red)
+        TestResult.objects.filter(report__build=OuterRef("pk"), status__in=RED)
         .order_by("report__name", "id")
         .values(
             told=JSONObject(
@@ -318,6 +320,39 @@ def _failures(builds: Iterable[int]) -> dict[int, tuple[FailureFact, ...]]:
         )
         for build, failures in rows
     }
+
+
+def _quarantines(builds: Iterable[int]) -> dict[int, list[QuarantineFact]]:
+    """By build, its failures of tests that are quarantined now: what was quarantined first comes first."""
+    found: dict[int, list[QuarantineFact]] = defaultdict(list)
+    rows = Quarantine.objects.in_force().filter(
+        # A test may fail in several reports of a build; each is a failure of its own.
+        case__results__report__build__in=builds,
+        case__results__status__in=RED,
+    )
+    for row in rows.order_by("id", "case__results__report__name").values(
+        "id",
+        "case__class_name",
+        "case__name",
+        "case__results__report__build",
+        "case__results__report__name",
+        "by",
+        "by__username",
+        "reason",
+        "created_at",
+        "until",
+    ):
+        fact = QuarantineFact(
+            id=row["id"],
+            report=row["case__results__report__name"],
+            name=str(TestCase(class_name=row["case__class_name"], name=row["case__name"])),
+            by=PersonFact(id=row["by"], username=row["by__username"]),
+            reason=row["reason"],
+            at=row["created_at"],
+            until=row["until"],
+        )
+        found[row["case__results__report__build"]].append(fact)
+    return found
 
 
 def _sources(environments: Iterable[int]) -> dict[int, list[int]]:

@@ -30,6 +30,7 @@ TODAYS = (
     "build",
     "reports",
     "failures",
+    "quarantines",
     "promotion",
     "approvals",
     "approvers",

@@ -5,6 +5,7 @@ from rest_framework.routers import SimpleRouter
 from apps.promotions.api import PromotionViewSet
 from apps.promotions.hold_api import PinViewSet, VetoViewSet
 from apps.promotions.override_api import OverrideViewSet
+from apps.promotions.quarantine_api import QuarantineViewSet
 from apps.promotions.window_api import WindowViewSet
 
 router = SimpleRouter()
@@ -13,4 +14,5 @@ router.register("pins", PinViewSet, basename="pin")
 router.register("vetoes", VetoViewSet, basename="veto")
 router.register("windows", WindowViewSet, basename="window")
 router.register("overrides", OverrideViewSet, basename="override")
+router.register("quarantines", QuarantineViewSet, basename="quarantine")
 urlpatterns = router.urls

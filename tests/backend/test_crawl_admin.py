@@ -27,6 +27,7 @@ MAY = {
     "promotions_pin_lift": {"operator"},
     "promotions_veto_lift": {"approver", "operator"},
     "promotions_window_delete": {"operator"},
+    "builds_quarantine_lift": {"approver", "operator"},
 }
 # Pages of the site that belong to no model.
 SITE = {"index", "login", "logout", "password_change", "password_change_done", "autocomplete", "jsi18n"}

@@ -1,6 +1,7 @@
 """Every address of the REST API, found from its URLs, as everybody: what is not yours does not exist."""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from django.apps import apps
@@ -8,8 +9,10 @@ from django.db import transaction
 from django.http import HttpResponse
 from django.test import Client, TestCase
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.utils import timezone
 
 from apps.builds.models import Build
+from apps.builds.models import TestCase as TestCaseRow
 from apps.catalog.models import Membership
 from apps.promotions.models import Promotion, Standing, Veto
 from apps.releases.models import Release
@@ -49,6 +52,11 @@ def override_wish(world: World) -> dict[str, Any]:
     return {"promotion": world.rows[Promotion].pk, "justification": "The site is down.", "minutes": 5}
 
 
+def quarantine_wish(world: World) -> dict[str, Any]:
+    until = timezone.now() + timedelta(days=1)
+    return {"case": world.rows[TestCaseRow].pk, "reason": "It is known.", "until": until.isoformat()}
+
+
 class Write(NamedTuple):
     """Who may do it, and with which body; superusers are listed like a role."""
 
@@ -77,6 +85,9 @@ WRITES = {
     "window-list": Write({"operator", "superuser"}, new_window),
     # Changed, and removed, which takes no notice of a body.
     "window-detail": Write({"operator", "superuser"}, lambda world: {"name": "freeze"}, (200, 204)),
+    # The world's reports have no outcomes to judge a case by.
+    "quarantine-list": Write({"approver", "operator", "superuser"}, quarantine_wish, answers=(409,)),
+    "quarantine-lift": Write({"approver", "operator", "superuser"}),
 }
 # Where a parameter of an address is not the view's own lookup.
 PARAMETERS = {"build": (Build, "pk")}

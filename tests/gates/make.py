@@ -11,6 +11,7 @@ from apps.gates.facts import (
     HealthFact,
     PersonFact,
     PromotionFact,
+    QuarantineFact,
     ReportFact,
     RunningFact,
     UpstreamFact,
@@ -101,6 +102,19 @@ def running_fact(*reports: ReportFact, **fields: Any) -> RunningFact:
 
 def failure_fact(name: str = "tests.Case::test", **fields: Any) -> FailureFact:
     return FailureFact(name=name, **{"report": "unit", "status": "FAILED", "message": "1 != 2", **fields})
+
+
+def quarantine_fact(name: str = "tests.Case::test", **fields: Any) -> QuarantineFact:
+    """ben has quarantined the test for a week."""
+    defaults: dict[str, Any] = {
+        "id": 13,
+        "report": "unit",
+        "by": BEN,
+        "reason": "see #12",
+        "at": NOON - hours(24),
+        "until": NOON + hours(144),
+    }
+    return QuarantineFact(name=name, **{**defaults, **fields})
 
 
 def upstream_fact(slug: str = "staging", **fields: Any) -> UpstreamFact:

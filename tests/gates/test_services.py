@@ -19,9 +19,8 @@ class SavePolicyTests(TestCase):
 
     def test_it_writes_out_every_parameter(self):
         policy = self.save([{"rule": "max_failures"}])
-        assert policy.rules == [
-            {"rule": "max_failures", "parameters": {"maximum": 0, "groups": [], "wait_minutes": 60}}
-        ]
+        parameters = {"maximum": 0, "groups": [], "excuse_quarantined": 0, "wait_minutes": 60}
+        assert policy.rules == [{"rule": "max_failures", "parameters": parameters}]
         assert policy.version == 1
         assert policy.created_by == self.user
 

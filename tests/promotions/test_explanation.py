@@ -148,10 +148,10 @@ class ApiTests(ExplanationCase):
         assert counts == [2, 2]
 
     # token and user, the promotion to check who may see it, the promotion with all that is shown,
-    # policy, facts (release with build, environment, what runs, approvers, reports, failures, upstreams,
-    # occupancies, promotions, last deployments, windows, vetoes, the newest release on its way, the
-    # promotion's requester, approvals, overrides), what runs
-    QUERIES = 22
+    # policy, facts (release with build, environment, what runs, approvers, reports, failures, quarantines,
+    # upstreams, occupancies, promotions, last deployments, windows, vetoes, the newest release on its way,
+    # the promotion's requester, approvals, overrides), what runs
+    QUERIES = 23
 
     def test_it_is_as_the_schema_says(self):
         described = schema()

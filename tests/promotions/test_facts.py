@@ -18,6 +18,7 @@ from tests.factories import (
     make_override,
     make_pin,
     make_promotion,
+    make_quarantine,
     make_release,
     make_report,
     make_result,
@@ -28,7 +29,7 @@ from tests.factories import (
 )
 from tests.promotions.cast import Cast
 
-QUERIES = 17
+QUERIES = 18
 
 
 class GatherTests(TestCase):
@@ -135,10 +136,10 @@ class GatherTests(TestCase):
 
     def test_the_number_of_queries_does_not_grow(self):
         # 1: release, build and service  2: environment  3: groups  4: approvers  5: what runs there
-        # 6: reports  7: failures  8: upstreams  9: occupancies  10: promotions there
-        # 11: promotion and requester  12: approvals  13: windows  14: vetoes
-        # 15: the newest release on its way  16: last deployments of all these environments
-        # 17: overrides
+        # 6: reports  7: failures  8: quarantines of those  9: upstreams  10: occupancies
+        # 11: promotions there  12: promotion and requester  13: approvals  14: windows  15: vetoes
+        # 16: the newest release on its way  17: last deployments of all these environments
+        # 18: overrides
         make_target(make_deployment(self.cast.staging))
         with self.assertNumQueries(QUERIES):
             self.gather()
@@ -146,7 +147,7 @@ class GatherTests(TestCase):
         for number in range(30):
             report = make_report(self.build, name=f"group-{number}", failed=2)
             make_result(report)
-            make_result(report)
+            make_quarantine(make_result(report).case)
         for number in range(5):
             source = make_environment(self.cast.service, f"test-{number}")
             self.cast.production.upstreams.add(source)
@@ -168,6 +169,7 @@ class GatherTests(TestCase):
         assert not any('"manifest"' in query["sql"] for query in queries)
         assert len(facts.reports) == 30
         assert len(facts.failures) == FAILURES_TOLD
+        assert len(facts.quarantines) == 30
         assert len(facts.upstreams) == 6
         assert len(facts.approvals) == 5
         assert len(facts.vetoes) == 2
@@ -253,7 +255,8 @@ class GatherAllTests(TestCase):
         for name in ("unit", "end-to-end"):
             report = make_report(build, name=name, failed=15)
             for _ in range(15):
-                make_result(report, message=slug)
+                result = make_result(report, message=slug)
+            make_quarantine(result.case, reason=f"{slug} {name}")
         deployed = make_deployment(staging, release)
         make_target(deployed, slug)
         make_occupancy(deployed)
@@ -290,6 +293,10 @@ class GatherAllTests(TestCase):
         assert [upstream.health.state for upstream in full.upstreams] == ["healthy", "empty"]
         assert [len(upstream.stays) for upstream in full.upstreams] == [1, 0]
         assert full.health.state == "unknown"
+        assert {(each.report, each.reason) for each in full.quarantines} == {
+            ("unit", "world-0 unit"),
+            ("end-to-end", "world-0 end-to-end"),
+        }
 
     def test_several_cost_as_many_queries_as_one(self):
         for count in (1, len(self.promotions)):

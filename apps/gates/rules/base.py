@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from apps.gates.facts import BuildFact, Facts, ReportFact, RunningFact
+from apps.gates.facts import BuildFact, Facts, QuarantineFact, ReportFact, RunningFact
 from apps.gates.verdicts import Finding, Verdict
 
 
@@ -117,6 +117,57 @@ def uncountable(
             who,
         )
     return None
+
+
+@dataclass(frozen=True)
+class Excused:
+    """The failures that a rule does not count, since their tests are quarantined."""
+
+    quarantines: tuple[QuarantineFact, ...]
+    # Those beyond what the policy excuses, which count.
+    beyond: int
+    limit: int
+
+    def __len__(self) -> int:
+        return len(self.quarantines)
+
+    @property
+    def sentence(self) -> str:
+        """A sentence that names each excused test, to be added to a finding's; empty where nothing is."""
+        if not self.quarantines:
+            return ""
+        names = ", ".join(
+            f"{each.name} (by {each.by.username} until {each.until.astimezone(UTC):%Y-%m-%d %H:%M} UTC)"
+            for each in self.quarantines
+        )
+        more = f"; {self.beyond} more are quarantined, and count" if self.beyond else ""
+        return f" Excused, since quarantined: {names}{more}."
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """What to add to a finding's evidence; nothing where the policy excuses nothing."""
+        if not self.limit:
+            return {}
+        told = [
+            {
+                "quarantine": each.id,
+                "name": each.name,
+                "report": each.report,
+                "by": each.by.username,
+                "reason": each.reason,
+                "at": each.at.isoformat(),
+                "until": each.until.isoformat(),
+            }
+            for each in self.quarantines
+        ]
+        return {"excused": told, "excuse_quarantined": self.limit}
+
+
+def excused(facts: Facts, reports: list[ReportFact], *, limit: int, at: datetime) -> Excused:
+    """Of the failures in ``reports``, those excused: at most ``limit``, of tests in quarantine at ``at``."""
+    counted = {report.name for report in reports}
+    quarantined = [each for each in facts.quarantines if each.report in counted and at < each.until]
+    return Excused(tuple(quarantined[:limit]), max(len(quarantined) - limit, 0), limit)
 
 
 @dataclass(frozen=True)

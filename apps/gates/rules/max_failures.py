@@ -1,5 +1,7 @@
 """At most so many failures and errors.
 
+Those of quarantined tests can be excused, as many as the policy says.
+
 A build can be SUCCEEDED with a FAILED report, so this looks at the reports and not at the build's status.
 """
 
@@ -8,11 +10,12 @@ from datetime import datetime
 from typing import Any
 
 from apps.gates.facts import Facts
-from apps.gates.parameters import names, wait_minutes, whole_number
+from apps.gates.parameters import excuse_quarantined, names, wait_minutes, whole_number
 from apps.gates.rules.base import (
     Rule,
     build_evidence,
     counted_reports,
+    excused,
     not_read_yet,
     report_evidence,
     uncountable,
@@ -26,6 +29,7 @@ SHOWN = 3  # tests named in the sentence; the evidence names more
 class Parameters:
     maximum: int = whole_number(default=0, help_text="Failures and errors that are accepted, in all.")
     groups: tuple[str, ...] = names(help_text="Report groups that count; without any, every test report.")
+    excuse_quarantined: int = excuse_quarantined()
     wait_minutes: int = wait_minutes()
 
 
@@ -34,8 +38,11 @@ def judge(facts: Facts, parameters: Parameters, at: datetime) -> Finding:
     reports = counted_reports(facts, parameters.groups)
     failed = sum(report.failed for report in reports)
     errors = sum(report.errors for report in reports)
+    pardon = excused(facts, reports, limit=parameters.excuse_quarantined, at=at)
     counted = {report.name for report in reports}
     failures = [failure for failure in facts.failures if failure.report in counted]
+    pardoned = {(each.report, each.name) for each in pardon.quarantines}
+    guilty = [failure.name for failure in failures if (failure.report, failure.name) not in pardoned]
     evidence: dict[str, Any] = {
         "maximum": parameters.maximum,
         "failed": failed,
@@ -51,16 +58,21 @@ def judge(facts: Facts, parameters: Parameters, at: datetime) -> Finding:
         ],
         "reports": [report_evidence(report) for report in reports],
     } | (build_evidence(facts.build) if facts.build else {})
+    evidence |= pardon.evidence
     who = f"a developer of {facts.service}"
     counts = f"{_count(failed, 'failure')} and {_count(errors, 'error')}"
     # More evidence can only add to the count.
-    if failed + errors > parameters.maximum:
-        first = ", ".join(failure.name for failure in failures[:SHOWN])
-        rest = failed + errors - min(len(failures), SHOWN)
+    counting = failed + errors - len(pardon)
+    if counting > parameters.maximum:
+        first = ", ".join(guilty[:SHOWN])
+        rest = counting - min(len(guilty), SHOWN)
         more = f" and {rest} more" if rest and first else ""
         named = f": {first}{more}" if first else ""
         return Finding(
-            Verdict.BLOCKED, f"{counts}, and at most {parameters.maximum} may be{named}.", evidence, who
+            Verdict.BLOCKED,
+            f"{counts}, and at most {parameters.maximum} may be{named}.{pardon.sentence}",
+            evidence,
+            who,
         )
     if waiting := not_read_yet(facts, at, wait_minutes=parameters.wait_minutes):
         return waiting
@@ -68,7 +80,9 @@ def judge(facts: Facts, parameters: Parameters, at: datetime) -> Finding:
         return finding
     cases = sum(report.parsed or 0 for report in reports)
     return Finding(
-        Verdict.PASS, f"{counts} in {cases:,} tests; at most {parameters.maximum} may be.", evidence
+        Verdict.PASS,
+        f"{counts} in {cases:,} tests; at most {parameters.maximum} may be.{pardon.sentence}",
+        evidence,
     )
 
 

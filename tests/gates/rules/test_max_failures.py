@@ -1,11 +1,20 @@
 from apps.gates.rules.max_failures import Parameters, judge
 from apps.gates.verdicts import Verdict
-from tests.gates.make import NOON, build_fact, facts, failure_fact, report_fact, running_build
+from tests.gates.make import (
+    NOON,
+    build_fact,
+    facts,
+    failure_fact,
+    hours,
+    quarantine_fact,
+    report_fact,
+    running_build,
+)
 
 
-def find(*reports, failures=(), build=None, **parameters):
-    told = facts(reports=reports, failures=failures, build=build or build_fact())
-    return judge(told, Parameters(**parameters), NOON)
+def find(*reports, failures=(), quarantines=(), build=None, at=NOON, **parameters):
+    told = facts(reports=reports, failures=failures, quarantines=quarantines, build=build or build_fact())
+    return judge(told, Parameters(**parameters), at)
 
 
 def red(failed=1, errors=0, **fields):
@@ -74,3 +83,47 @@ def test_no_test_report_is_inconclusive_even_with_coverage():
 
 def test_a_running_build_is_waited_for():
     assert find(build=running_build()).verdict == Verdict.WAITING_EVIDENCE
+
+
+def test_a_quarantined_failure_is_excused_if_the_policy_says_so():
+    known = (quarantine_fact("C::known"),)
+    assert find(red(), quarantines=known).verdict == Verdict.BLOCKED
+    finding = find(red(), quarantines=known, excuse_quarantined=1)
+    assert finding.verdict == Verdict.PASS
+    assert finding.sentence == (
+        "1 failure and 0 errors in 10 tests; at most 0 may be. Excused, since quarantined: C::known (by ben "
+        "until 2026-03-07 12:00 UTC)."
+    )
+    (told,) = finding.evidence["excused"]
+    assert (told["quarantine"], told["reason"]) == (13, "see #12")
+
+
+def test_the_next_failure_is_named_and_not_the_excused_one():
+    failures = (failure_fact("C::known"), failure_fact("C::new"))
+    finding = find(
+        red(failed=2), failures=failures, quarantines=(quarantine_fact("C::known"),), excuse_quarantined=5
+    )
+    assert finding.verdict == Verdict.BLOCKED
+    assert finding.sentence.startswith("2 failures and 0 errors, and at most 0 may be: C::new. Excused,")
+
+
+def test_never_more_are_excused_than_the_policy_says():
+    known = tuple(quarantine_fact(f"C::known_{number}", id=number) for number in range(4))
+    assert find(red(failed=4), quarantines=known, excuse_quarantined=4).verdict == Verdict.PASS
+    finding = find(red(failed=4), quarantines=known, excuse_quarantined=2)
+    assert finding.verdict == Verdict.BLOCKED
+    assert [told["quarantine"] for told in finding.evidence["excused"]] == [0, 1]
+    assert "2 more are quarantined, and count." in finding.sentence
+
+
+def test_a_quarantine_that_has_run_out_excuses_nothing():
+    known = (quarantine_fact(until=NOON + hours(1)),)
+    assert find(red(), quarantines=known, excuse_quarantined=1).verdict == Verdict.PASS
+    late = find(red(), quarantines=known, excuse_quarantined=1, at=NOON + hours(1))
+    assert late.verdict == Verdict.BLOCKED
+
+
+def test_a_quarantine_excuses_nothing_in_reports_that_do_not_count():
+    known = (quarantine_fact(report="e2e"),)
+    finding = find(red(name="unit"), quarantines=known, excuse_quarantined=1, groups=("unit",))
+    assert finding.verdict == Verdict.BLOCKED

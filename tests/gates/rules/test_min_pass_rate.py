@@ -2,11 +2,12 @@ import pytest
 
 from apps.gates.rules.min_pass_rate import Parameters, judge
 from apps.gates.verdicts import Verdict
-from tests.gates.make import NOON, build_fact, facts, report_fact, running_build
+from tests.gates.make import NOON, build_fact, facts, quarantine_fact, report_fact, running_build
 
 
-def find(*reports, build=None, **parameters):
-    return judge(facts(reports=reports, build=build or build_fact()), Parameters(**parameters), NOON)
+def find(*reports, build=None, quarantines=(), **parameters):
+    told = facts(reports=reports, build=build or build_fact(), quarantines=quarantines)
+    return judge(told, Parameters(**parameters), NOON)
 
 
 def test_all_passed_passes():
@@ -54,3 +55,19 @@ def test_a_missing_or_incomplete_report_is_inconclusive():
 
 def test_a_running_build_is_waited_for():
     assert find(build=running_build()).verdict == Verdict.WAITING_EVIDENCE
+
+
+def test_excused_failures_are_left_out_as_if_skipped():
+    known = (quarantine_fact("C::known"), quarantine_fact("C::other", id=14))
+    report = report_fact(passed=8, failed=2)
+    assert find(report, quarantines=known).verdict == Verdict.BLOCKED
+    assert find(report, quarantines=known, excuse_quarantined=1).verdict == Verdict.BLOCKED
+    finding = find(report, quarantines=known, excuse_quarantined=2)
+    assert finding.verdict == Verdict.PASS
+    assert finding.sentence.startswith("8 of 8 executed tests passed; at least 100 % must. Excused,")
+    assert "C::known (by ben" in finding.sentence
+
+
+def test_a_rate_of_nothing_but_excused_failures_is_inconclusive():
+    finding = find(report_fact(passed=0, failed=1), quarantines=(quarantine_fact(),), excuse_quarantined=1)
+    assert finding.verdict == Verdict.INCONCLUSIVE
