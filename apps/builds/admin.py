@@ -175,6 +175,7 @@ class ReportAdmin(ReadOnlyAdmin):
         "show_outcomes",
         "show_coverage",
         "show_files",
+        "pruned_at",
         "declared",
         "returned",
         "parsed",

@@ -104,6 +104,9 @@ class ReportSerializer(Representation):
     lines_total = serializers.IntegerField(allow_null=True)
     branches_covered = serializers.IntegerField(allow_null=True)
     branches_total = serializers.IntegerField(allow_null=True)
+    pruned_at = serializers.DateTimeField(
+        allow_null=True, help_text="When its cases were removed; its counters stayed."
+    )
 
     columns = (
         "id",
@@ -126,6 +129,7 @@ class ReportSerializer(Representation):
         "lines_total",
         "branches_covered",
         "branches_total",
+        "pruned_at",
     )
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -129,7 +129,8 @@ def compare_coverage(report: Report, against: Build | Report | None = None) -> C
     files = {key: unpack(packed) for key, packed in rows}
     for each in wanted:
         if each.pk not in files:
-            why = each.problem or "it was read before files were kept"
+            pruned = f"they were pruned on {each.pruned_at:%Y-%m-%d}" if each.pruned_at else ""
+            why = each.problem or pruned or "it was read before files were kept"
             raise NotFound(f"Of {each.name} of build {each.build_id} no files are known: {why}.")
     return Comparison(report, against, _changes(files[report.pk], files[against.pk] if against else []))
 

@@ -132,6 +132,9 @@ class Report(models.Model):
     branches_total = models.PositiveBigIntegerField(null=True, help_text="Unknown where it does not tell.")
     problem = models.TextField(blank=True, help_text="Why it is not complete; empty when it is.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    pruned_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When its cases were removed; its counters stayed."
+    )
 
     class Meta:
         ordering = ["build", "name"]

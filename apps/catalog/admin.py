@@ -13,7 +13,13 @@ from apps.access.permissions import acting_user
 from apps.admin_base import MemberAdmin, ReadOnlyInline, RefusalsAsMessages, only
 from apps.catalog import group_admin, token_admin  # noqa: F401  # they register themselves
 from apps.catalog.models import Environment, Membership, Service
-from apps.catalog.services import grant_role, register_environment, register_service, revoke_role
+from apps.catalog.services import (
+    grant_role,
+    keep_evidence,
+    register_environment,
+    register_service,
+    revoke_role,
+)
 
 
 class EnvironmentInline(ReadOnlyInline):
@@ -35,7 +41,7 @@ class ServiceAdmin(RefusalsAsMessages, MemberAdmin):
     service_path = "pk"
     list_display = ("slug", "name", "codebuild_project", "bucket", "created_at")
     search_fields = ("slug", "name")
-    fields = ("slug", "name", "repository", "bucket", "codebuild_project")
+    fields = ("slug", "name", "repository", "bucket", "codebuild_project", "evidence_days")
 
     def get_inlines(self, request: HttpRequest, obj: Model | None) -> list[type[ReadOnlyInline]]:
         return [EnvironmentInline, MembershipInline] if obj else []
@@ -56,6 +62,7 @@ class ServiceAdmin(RefusalsAsMessages, MemberAdmin):
             codebuild_project=obj.codebuild_project,
             by=acting_user(request),
         )
+        keep_evidence(service=saved, days=obj.evidence_days, by=acting_user(request))
         obj.pk = saved.pk
 
 

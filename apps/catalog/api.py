@@ -18,9 +18,21 @@ class ServiceSerializer(Representation):
     repository = serializers.CharField()
     bucket = serializers.CharField()
     codebuild_project = serializers.CharField()
+    evidence_days = serializers.IntegerField(
+        allow_null=True, help_text="For how many days its reports keep their test cases; null is for ever."
+    )
     created_at = serializers.DateTimeField()
 
-    columns = ("id", "slug", "name", "repository", "bucket", "codebuild_project", "created_at")
+    columns = (
+        "id",
+        "slug",
+        "name",
+        "repository",
+        "bucket",
+        "codebuild_project",
+        "evidence_days",
+        "created_at",
+    )
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
         return row

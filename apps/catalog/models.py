@@ -1,7 +1,7 @@
 """Services, their environments, and who may do what with them."""
 
 from django.conf import settings
-from django.core.validators import RegexValidator
+from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
@@ -31,12 +31,25 @@ class Service(models.Model):
     repository = models.CharField(max_length=300, blank=True, help_text="Where its source is, for people.")
     bucket = models.CharField(max_length=63, help_text="The S3 bucket of its bundles and raw reports.")
     codebuild_project = models.CharField(max_length=255, unique=True)
+    evidence_days = models.PositiveSmallIntegerField(
+        "days of evidence",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="For how many days its reports keep their test cases; for ever where it is empty.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     objects = ServiceQuerySet.as_manager()
 
     class Meta:
         ordering = ["slug"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(evidence_days=None) | Q(evidence_days__gte=1),
+                name="service_keeps_evidence_for_a_day",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.slug

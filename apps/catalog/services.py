@@ -61,6 +61,25 @@ def register_service(
     return service
 
 
+def keep_evidence(*, service: Service, days: int | None, by: User | None = None) -> None:
+    """Say for how many days a service's reports keep their test cases; None is for ever.
+
+    Nothing is removed here: manage.py prune_reports does that. Raises Invalid for a number below 1 or above
+    32,767.
+    """
+    with transaction.atomic():
+        row = Service.objects.select_for_update(no_key=True).get(pk=service.pk)
+        if _save(row, f"Service {row.slug!r}", {"evidence_days": days}):
+            record(
+                chain=row.slug,
+                action="service.evidence_days",
+                subject=f"service:{row.pk}",
+                actor=by,
+                data={"days": days},
+            )
+    service.evidence_days = row.evidence_days
+
+
 def register_environment(
     *,
     service: Service,

@@ -59,6 +59,8 @@ class ReportFact:
     # Of a coverage report; None where it is none, or could not be read.
     lines_covered: int | None = None
     lines_total: int | None = None
+    # Since when its cases are gone and only its counts are left.
+    pruned_at: datetime | None = None
 
 
 @dataclass(frozen=True)

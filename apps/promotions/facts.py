@@ -285,6 +285,7 @@ def _reports(builds: Iterable[int]) -> dict[int, tuple[ReportFact, ...]]:
                 unknown=report.unknown,
                 lines_covered=report.lines_covered,
                 lines_total=report.lines_total,
+                pruned_at=report.pruned_at,
             )
             for report in its
         )

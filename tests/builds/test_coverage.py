@@ -2,6 +2,7 @@
 
 import json
 import random
+from datetime import UTC, datetime
 from io import StringIO
 
 from django.core.management import call_command
@@ -174,6 +175,11 @@ class CoverageTests(TestCase):
             problem="cut",
         )
         with self.assertRaisesMessage(NotFound, "no files are known: cut"):
+            compare_coverage(report)
+
+    def test_a_report_whose_files_were_pruned_says_when(self):
+        report = make_report(make_build(), type="CODE_COVERAGE", pruned_at=datetime(2026, 3, 1, tzinfo=UTC))
+        with self.assertRaisesMessage(NotFound, "no files are known: they were pruned on 2026-03-01"):
             compare_coverage(report)
 
     def test_the_earlier_report_is_the_last_one_of_its_name(self):

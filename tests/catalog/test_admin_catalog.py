@@ -47,6 +47,10 @@ class CatalogAdminTests(TestCase):
         service.refresh_from_db()
         assert (service.slug, service.name) == ("api", "The API")
         assert self.acts() == ["service.registered"] * 2
+        self.client.post(page, form | rows | {"slug": "api", "name": "The API", "evidence_days": 365})
+        service.refresh_from_db()
+        assert service.evidence_days == 365
+        assert self.acts()[2:] == ["service.evidence_days"]
 
     def test_an_environment_gets_its_upstreams(self) -> None:
         page = reverse("admin:catalog_environment_change", args=[self.production.pk])

@@ -67,6 +67,16 @@ class TestRegisterService:
         assert Policy.objects.count() == 2
         assert Membership.objects.filter(user=ann).count() == 2
 
+    def test_it_says_how_long_evidence_is_kept(self, register):
+        register(SHOP)
+        assert Service.objects.get().evidence_days is None
+        register({**SHOP, "evidence_days": 90})
+        register(SHOP)
+        assert Service.objects.get().evidence_days == 90
+        for wrong, message in (("soon", "must be a int"), (True, "must be a int"), (0, "evidence_days")):
+            with pytest.raises(CommandError, match=message):
+                register({**SHOP, "evidence_days": wrong})
+
     def test_groups_are_filled_and_environments_may_ask_by_themselves(self, register):
         make_user("ann")
         staging = {**SHOP["environments"][0], "auto_promote": True}

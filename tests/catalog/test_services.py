@@ -7,6 +7,7 @@ from apps.catalog.services import (
     get_environment,
     get_service,
     grant_role,
+    keep_evidence,
     register_environment,
     register_service,
     revoke_role,
@@ -34,6 +35,22 @@ class RegisterServiceTests(TestCase):
         assert Service.objects.get().bucket == "other"
         # Nothing changed in between, so nothing was recorded.
         assert actions() == ["service.registered", "service.registered"]
+
+    def test_it_says_how_long_its_evidence_is_kept(self):
+        service = shop()
+        assert service.evidence_days is None
+        for _ in range(2):
+            keep_evidence(service=service, days=30)
+        assert Service.objects.get().evidence_days == 30
+        # To register it again leaves that as it is.
+        shop(bucket="other")
+        assert Service.objects.get().evidence_days == 30
+        keep_evidence(service=service, days=None)
+        assert Service.objects.get().evidence_days is None
+        assert actions().count("service.evidence_days") == 2
+        for days in (0, -1, 40_000):
+            with pytest.raises(Invalid, match="Service 'shop': evidence_days"):
+                keep_evidence(service=service, days=days)
 
     def test_a_bad_slug_is_refused_with_its_field(self):
         with pytest.raises(Invalid, match=r"Service 'Shop!': slug: Use lower-case"):

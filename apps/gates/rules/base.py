@@ -127,6 +127,8 @@ class Excused:
     # Those beyond what the policy excuses, which count.
     beyond: int
     limit: int
+    # How many more could be excused if the cases of their reports had not been pruned.
+    unknown: int = 0
 
     def __len__(self) -> int:
         return len(self.quarantines)
@@ -167,7 +169,21 @@ def excused(facts: Facts, reports: list[ReportFact], *, limit: int, at: datetime
     """Of the failures in ``reports``, those excused: at most ``limit``, of tests in quarantine at ``at``."""
     counted = {report.name for report in reports}
     quarantined = [each for each in facts.quarantines if each.report in counted and at < each.until]
-    return Excused(tuple(quarantined[:limit]), max(len(quarantined) - limit, 0), limit)
+    gone = sum(report.failed + report.errors for report in reports if report.pruned_at)
+    told = tuple(quarantined[:limit])
+    return Excused(told, max(len(quarantined) - limit, 0), limit, unknown=min(gone, limit - len(told)))
+
+
+def pruned(reports: list[ReportFact], *, evidence: dict[str, Any], who: str) -> Finding:
+    """An inconclusive finding: what would decide was in the cases of a report, which are gone."""
+    report, moment = next((each, at) for each in reports if (at := each.pruned_at))
+    return Finding(
+        Verdict.INCONCLUSIVE,
+        f"Which tests of {report.name} are quarantined cannot be told any more: its cases were pruned on "
+        f"{moment.astimezone(UTC):%Y-%m-%d}.",
+        evidence,
+        who,
+    )
 
 
 @dataclass(frozen=True)

@@ -127,3 +127,16 @@ def test_a_quarantine_excuses_nothing_in_reports_that_do_not_count():
     known = (quarantine_fact(report="e2e"),)
     finding = find(red(name="unit"), quarantines=known, excuse_quarantined=1, groups=("unit",))
     assert finding.verdict == Verdict.BLOCKED
+
+
+def test_what_might_be_excused_in_a_pruned_report_is_inconclusive():
+    gone = red(failed=2, pruned_at=NOON - hours(1))
+    finding = find(gone, excuse_quarantined=2)
+    assert finding.verdict == Verdict.INCONCLUSIVE
+    assert finding.sentence == (
+        "Which tests of unit are quarantined cannot be told any more: its cases were pruned on 2026-03-01."
+    )
+    # Whatever they were: too many.
+    assert find(gone, excuse_quarantined=1).verdict == Verdict.BLOCKED
+    assert find(gone).verdict == Verdict.BLOCKED
+    assert find(gone, maximum=2).verdict == Verdict.PASS

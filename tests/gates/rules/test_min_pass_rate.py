@@ -2,7 +2,7 @@ import pytest
 
 from apps.gates.rules.min_pass_rate import Parameters, judge
 from apps.gates.verdicts import Verdict
-from tests.gates.make import NOON, build_fact, facts, quarantine_fact, report_fact, running_build
+from tests.gates.make import NOON, build_fact, facts, hours, quarantine_fact, report_fact, running_build
 
 
 def find(*reports, build=None, quarantines=(), **parameters):
@@ -71,3 +71,11 @@ def test_excused_failures_are_left_out_as_if_skipped():
 def test_a_rate_of_nothing_but_excused_failures_is_inconclusive():
     finding = find(report_fact(passed=0, failed=1), quarantines=(quarantine_fact(),), excuse_quarantined=1)
     assert finding.verdict == Verdict.INCONCLUSIVE
+
+
+def test_what_might_be_excused_in_a_pruned_report_is_inconclusive():
+    gone = report_fact(passed=8, failed=2, pruned_at=NOON - hours(1))
+    assert find(gone, excuse_quarantined=2).verdict == Verdict.INCONCLUSIVE
+    assert find(gone, excuse_quarantined=1).verdict == Verdict.BLOCKED
+    assert find(gone).verdict == Verdict.BLOCKED
+    assert find(gone, excuse_quarantined=2, minimum=80).verdict == Verdict.PASS

@@ -13,14 +13,20 @@ from django.db import transaction
 from apps.access.services import get_user
 from apps.catalog.groups import add_to_group, register_group
 from apps.catalog.models import Environment
-from apps.catalog.services import grant_role, register_environment, register_service
+from apps.catalog.services import grant_role, keep_evidence, register_environment, register_service
 from apps.commands import DomainCommand
 from apps.errors import Invalid
 from apps.gates.services import save_policy
 from apps.gates.starter import give_starter_policy
 
 SERVICE: dict[str, type] = {"slug": str, "name": str, "bucket": str, "codebuild_project": str}
-SERVICE_MAY_HAVE: dict[str, type] = {"repository": str, "environments": list, "members": dict, "groups": dict}
+SERVICE_MAY_HAVE: dict[str, type] = {
+    "repository": str,
+    "evidence_days": int,
+    "environments": list,
+    "members": dict,
+    "groups": dict,
+}
 ENVIRONMENT: dict[str, type] = {"slug": str, "application": str, "deployment_group": str}
 
 ENVIRONMENT_MAY_HAVE: dict[str, type] = {
@@ -36,9 +42,9 @@ class Command(DomainCommand):
         "Set up a service, its environments and their policies from FILE (YAML or JSON), all or nothing. "
         "Running it again with a changed file brings them up to date; what the file leaves out stays. An "
         "environment that has no policy gets the one to begin with. "
-        "Keys: slug, name, bucket, codebuild_project, repository, environments (slug, application, "
-        "deployment_group, upstreams, upstream_mode, auto_promote, policy; in deploy order), members (user "
-        "name: list of roles), groups of approvers (name: list of user names)."
+        "Keys: slug, name, bucket, codebuild_project, repository, evidence_days, environments (slug, "
+        "application, deployment_group, upstreams, upstream_mode, auto_promote, policy; in deploy order), "
+        "members (user name: list of roles), groups of approvers (name: list of user names)."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -52,6 +58,8 @@ class Command(DomainCommand):
             service = register_service(
                 **{key: data[key] for key in SERVICE}, repository=data.get("repository", "")
             )
+            if "evidence_days" in data:
+                keep_evidence(service=service, days=data["evidence_days"])
             environments: dict[str, Environment] = {}
             for position, entry in enumerate(data.get("environments", [])):
                 where = f"{path}: environments[{position}]"
@@ -105,5 +113,6 @@ def _check(data: Any, required: dict[str, type], optional: dict[str, type], wher
     if unknown := [str(key) for key in data if key not in known]:
         raise Invalid(f"{where}: unknown key {', '.join(unknown)}. Known: {', '.join(known)}.")
     for key, value in data.items():
-        if not isinstance(value, known[key]):
+        # To Python a bool is an int, too.
+        if not isinstance(value, known[key]) or (known[key] is int and isinstance(value, bool)):
             raise Invalid(f"{where}: {key} must be a {known[key].__name__}, not {value!r}.")
