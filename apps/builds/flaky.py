@@ -25,7 +25,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from apps.builds.models import CaseState, Report, ReportGroup, ReportOutcomes, TestCase
-from apps.builds.outcomes import SIZE
+from apps.builds.outcomes import FLAKY, SIZE
 
 WINDOW = 50  # reports
 ENOUGH = 10  # runs from which on there is a score
@@ -53,13 +53,23 @@ class Judged(NamedTuple):
     commits: int
 
 
-def judge_case(codes: bytes, commits: Sequence[str]) -> Judged:
-    """Judge a case by its codes in the reports of the window, oldest first, and the commits of these."""
+def same_commit(commits: Sequence[str]) -> list[list[int]]:
+    """Which reports of a window are of one commit, by their places; only commits that have several."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, commit in enumerate(commits):
+        # A build of an unknown commit stands for itself.
+        if commit:
+            places[commit].append(place)
+    return [each for each in places.values() if len(each) > 1]
+
+
+def judge_case(codes: bytes, twins: Sequence[Sequence[int]]) -> Judged:
+    """Judge a case by its codes in the reports of the window, oldest first; ``twins`` are of one commit."""
     runs = codes.translate(_AS_RUN, delete=_NO_RUN)
     transitions = runs.count(b"PF") + runs.count(b"FP")
     failures = runs.count(b"F")
     score = round(1000 * transitions / (len(runs) - 1)) if len(runs) >= ENOUGH else None
-    both = _commits_with_both(codes, commits) if failures or not codes.isascii() else 0
+    both = _commits_with_both(codes, twins)
     if runs.endswith(b"F" * BROKEN_AFTER):
         state = State.BROKEN
     elif both or (score is not None and score >= FLAKY_FROM):
@@ -71,14 +81,19 @@ def judge_case(codes: bytes, commits: Sequence[str]) -> Judged:
     return Judged(state, score, len(runs), failures, transitions, both)
 
 
-def _commits_with_both(codes: bytes, commits: Sequence[str]) -> int:
-    """On how many commits the case passed and failed. A build of an unknown commit stands for itself."""
-    seen: dict[str, int] = defaultdict(int)
-    for position, (code, commit) in enumerate(zip(codes, commits, strict=True)):
-        # In one report both, or one of them, or neither.
-        what = 3 if code & 0x80 else 1 if code in _PASSED else 2 if code in _FAILED else 0
-        seen[commit or str(position)] |= what
-    return sum(what == 3 for what in seen.values())
+def _commits_with_both(codes: bytes, twins: Sequence[Sequence[int]]) -> int:
+    """On how many commits the case passed and failed, in attempts of one report or in several reports."""
+    commits = _flaky(codes)
+    for places in twins:
+        its = bytes(codes[place] for place in places)
+        alone = _flaky(its)
+        runs = set(its.translate(_AS_RUN, delete=_NO_RUN))
+        commits += (alone > 0 or len(runs) == 2) - alone
+    return commits
+
+
+def _flaky(codes: bytes) -> int:
+    return 0 if codes.isascii() else sum(code >= FLAKY for code in codes)
 
 
 def judge_cases(*, report: Report, outcomes: bytes | bytearray | memoryview) -> None:
@@ -142,9 +157,9 @@ def _cases(report: Report, failing: list[int]) -> list[tuple[int, int]]:
 
 def _judge(report: Report, cases: Sequence[tuple[int, int]]) -> None:
     window = _window(report, [position for _, position in cases])
-    commits = [commit for commit, _ in window]
+    twins = same_commit([commit for commit, _ in window])
     told = zip(*(codes for _, codes in window), strict=True)
-    judged = [(case, judge_case(bytes(codes), commits)) for (case, _), codes in zip(cases, told, strict=True)]
+    judged = [(case, judge_case(bytes(codes), twins)) for (case, _), codes in zip(cases, told, strict=True)]
     _write(report, judged)
 
 

@@ -332,9 +332,12 @@ class CaseState(models.Model):
         BROKEN = "broken"
 
     case = models.OneToOneField(TestCase, on_delete=models.CASCADE, related_name="judged")
-    # Of the case; kept here for the list of a service, and for the writer of a group.
-    service = models.ForeignKey(Service, on_delete=models.CASCADE, related_name="+", db_index=False)
-    group = models.ForeignKey(ReportGroup, on_delete=models.CASCADE, related_name="+")
+    # Of the case; kept here for the list of a service, and for the writer of a group. The database checks
+    # neither these nor the report, since each check costs as much as the row, in every report with failures.
+    service = models.ForeignKey(
+        Service, on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False
+    )
+    group = models.ForeignKey(ReportGroup, on_delete=models.CASCADE, related_name="+", db_constraint=False)
     state = models.CharField(max_length=7, choices=State)
     score = models.PositiveSmallIntegerField(
         null=True, help_text="Of 1,000 runs that could differ from the one before, how many did."
@@ -349,6 +352,7 @@ class CaseState(models.Model):
         on_delete=models.CASCADE,
         related_name="+",
         db_index=False,
+        db_constraint=False,
         help_text="The report after which it was judged.",
     )
 

@@ -8,7 +8,15 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from apps.builds.flaky import BROKEN_AFTER, ENOUGH, WINDOW, judge_case, judge_cases, rebuild_states
+from apps.builds.flaky import (
+    BROKEN_AFTER,
+    ENOUGH,
+    WINDOW,
+    judge_case,
+    judge_cases,
+    rebuild_states,
+    same_commit,
+)
 from apps.builds.models import CaseState, Quarantine, ReportGroup, ReportOutcomes, TestCase
 from apps.builds.outcomes import FLAKY, ended
 from apps.builds.parsers.case import Attempt, Outcome
@@ -23,7 +31,7 @@ CODES = {".": 1, "F": 2, "E": 3, "s": 4, "?": 5, " ": 0, "r": 1 | FLAKY, "R": 2 
 def judged(runs: str, commits: str = ""):
     """A case by one letter for each report, and one for its commit: by default all different."""
     commits = commits or "".join(map(chr, range(1000, 1000 + len(runs))))
-    return judge_case(bytes(CODES[each] for each in runs), list(commits))
+    return judge_case(bytes(CODES[each] for each in runs), same_commit(list(commits)))
 
 
 @pytest.mark.parametrize(
@@ -67,11 +75,14 @@ def test_pass_and_fail_on_one_commit_is_flaky_however_few_runs_there_are():
     assert judged("F.", "ab").state == "healthy"
     assert judged("FsE", "aaa").state == "broken"
     assert judged("F.F.", "abba").commits == 2
+    # A rerun on a commit that has both anyway is that one commit.
+    assert judged("F.r", "aaa").commits == 1
+    assert judged("rRr.", "aaba").commits == 2
 
 
 def test_builds_of_an_unknown_commit_are_not_one_commit():
-    assert judge_case(bytes([2, 1]), ["", ""]).state == "healthy"
-    assert judge_case(bytes([2, 1 | FLAKY]), ["", ""]).commits == 1
+    assert judge_case(bytes([2, 1]), same_commit(["", ""])).state == "healthy"
+    assert judge_case(bytes([2, 1 | FLAKY]), same_commit(["", ""])).commits == 1
 
 
 def test_the_score_counts_runs_that_differ_from_the_one_before():
@@ -204,9 +215,8 @@ class TestWhatIsKept:
             history.append((commit, codes))
             window = history[-WINDOW:]
             for name, code in codes.items():
-                told = judge_case(
-                    bytes(each.get(name, 0) for _, each in window), [each for each, _ in window]
-                )
+                mine = bytes(each.get(name, 0) for _, each in window)
+                told = judge_case(mine, same_commit([each for each, _ in window]))
                 if code & FLAKY or code in (2, 3) or name in kept:
                     kept.pop(name, None)
                     if told.state != "healthy":
