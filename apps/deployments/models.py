@@ -1,15 +1,20 @@
 """Deployments as CodeDeploy runs them, and what runs where because of them."""
 
 import uuid
+from datetime import UTC, datetime
 
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db import models
-from django.db.models import Exists, F, OuterRef, Q, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import F, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Coalesce, JSONObject
 from django.utils import timezone
 
 from apps.catalog.models import Environment
 from apps.leases import Leasable
 from apps.releases.models import Release
+
+# Later than whatever happens.
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class DeploymentQuerySet(models.QuerySet["Deployment"]):
@@ -19,11 +24,14 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
 
     def reached_hosts(self) -> "DeploymentQuerySet":
         """Deployments that changed what is on a host, or may have: CodeDeploy began and told of no host."""
-        hosts = Target.objects.filter(deployment=OuterRef("pk"))
-        began = Exists(hosts.exclude(status__in=Target.LEFT_ALONE))
-        untold = Q(started_at__isnull=False) & ~Exists(hosts)
-        return self.exclude(status__in=(Deployment.Status.INTENDED, Deployment.Status.REQUESTED)).filter(
-            began | untold
+        hosts = Target.objects.filter(deployment=OuterRef("pk")).order_by().values("pk")
+        # As values, since for EXISTS in an OR PostgreSQL would read all the targets that there are.
+        known = self.alias(
+            a_host=Subquery(hosts[:1]),
+            a_host_reached=Subquery(hosts.exclude(status__in=Target.LEFT_ALONE)[:1]),
+        )
+        return known.exclude(status__in=(Deployment.Status.INTENDED, Deployment.Status.REQUESTED)).filter(
+            Q(a_host_reached__isnull=False) | Q(started_at__isnull=False, a_host=None)
         )
 
     def newest_first(self) -> "DeploymentQuerySet":
@@ -222,24 +230,30 @@ class OccupancyQuerySet(models.QuerySet["Occupancy"]):
         """What runs now."""
         return self.filter(until=None)
 
-    def with_interruption(self) -> "OccupancyQuerySet":
-        """Each with ``interrupted_at``: when the first deployment began that may have changed its hosts.
+    def with_incidents(self) -> "OccupancyQuerySet":
+        """Each with ``incidents``: the other deployments that reached hosts in its time, oldest first.
 
-        One that brings the same release again changes nothing, as long as it does not fail anywhere. None
-        where there was none. It may lie after the occupancy's end, or a little before its start.
+        They are dictionaries with ``begin``, ``end`` (None while under way), ``status``, ``release`` (its id)
+        and ``hosts``, the status of each. A deployment group has one deployment at a time, so the last is the
+        one that ended the occupancy.
         """
-        others = Deployment.objects.reached_hosts().exclude(pk=OuterRef("deployment"))
-        others = others.filter(environment=OuterRef("environment"))
-        others = others.filter(Q(finished_at=None) | Q(finished_at__gt=OuterRef("since")))
-        hosts = Target.objects.filter(deployment=OuterRef("pk"))
-        failed = (
-            Q(status__in=(Deployment.Status.FAILED, Deployment.Status.STOPPED))
-            | Exists(hosts.filter(status="Failed"))
-            | Q(status=Deployment.Status.SUCCEEDED) & Exists(hosts.exclude(status="Succeeded"))
+        others = Deployment.objects.filter(environment=OuterRef("environment")).exclude(
+            pk=OuterRef("deployment")
         )
-        others = others.filter(failed | Q(release=None) | ~Q(release=OuterRef("release")))
-        begin = others.annotate(begin=Coalesce("started_at", "created_at")).order_by("begin")
-        return self.annotate(interrupted_at=Subquery(begin.values("begin")[:1]))
+        over = Coalesce(OuterRef("until"), Value(NEVER))
+        ended = Q(finished_at__gt=OuterRef("since"), finished_at__lte=over)
+        others = others.filter(ended | Q(finished_at=None)).reached_hosts()
+        others = others.alias(begin=Coalesce("started_at", "created_at"))
+        others = others.filter(begin__lt=over).order_by("begin", "pk")
+        hosts = Target.objects.filter(deployment=OuterRef("pk")).order_by().values("status")
+        told = JSONObject(
+            begin=Coalesce("started_at", "created_at"),
+            end="finished_at",
+            status="status",
+            release="release_id",
+            hosts=ArraySubquery(hosts),
+        )
+        return self.annotate(incidents=ArraySubquery(others.values(told=told)))
 
 
 class Occupancy(models.Model):

@@ -382,9 +382,9 @@ def _health(
 
 
 def _been(subjects: Iterable[Subject], sources: Mapping[int, list[int]]) -> dict[tuple[int, int], list[Any]]:
-    """By upstream and release, its occupancies there, oldest first, each with its interruption."""
+    """By upstream and release, its occupancies there, oldest first, each with its incidents."""
     been: dict[tuple[int, int], list[Any]] = defaultdict(list)
-    occupancies = Occupancy.objects.filter(**_upstream_of(subjects, sources)).with_interruption()
+    occupancies = Occupancy.objects.filter(**_upstream_of(subjects, sources)).with_incidents()
     for occupancy in occupancies.order_by("since", "pk"):
         been[occupancy.environment_id, occupancy.release_id].append(occupancy)
     return been

@@ -61,18 +61,29 @@ def health_of(environment: Environment, last: Any | None, occupied_by: int | Non
 def stays_of(occupancies: Iterable[Any]) -> tuple[StayFact, ...]:
     """The times in which a release was current and healthy, without a break, in one environment.
 
-    ``occupancies`` are the release's there, oldest first, of ``with_interruption``. The same release brought
-    again does not break a stay.
+    ``occupancies`` are the release's there, oldest first, of ``with_incidents``. The same release brought
+    again does not break a stay, and begins one where it was broken.
     """
     stays: list[StayFact] = []
     last_until: datetime | None = None
     for each in occupancies:
-        ends = [end for end in (each.until, each.interrupted_at) if end is not None]
-        until = max(min(ends), each.since) if ends else None
+        begin: datetime | None = each.since
         if stays and stays[-1].until == each.since == last_until:
-            stays[-1] = StayFact(since=stays[-1].since, until=until)
-        else:
-            stays.append(StayFact(since=each.since, until=until))
+            # Brought again while it was well.
+            begin = stays.pop().since
+        for incident in each.incidents:
+            again = incident["release"] == each.release_id
+            status, hosts = incident["status"], set(incident["hosts"])
+            if again and status == Deployment.Status.RUNNING and "Failed" not in hosts:
+                continue
+            if again and status == Deployment.Status.SUCCEEDED and hosts == {"Succeeded"}:
+                begin = begin or datetime.fromisoformat(incident["end"])
+            elif begin is not None:
+                # One that was under way already when the release came leaves it no time.
+                stays.append(StayFact(begin, max(begin, datetime.fromisoformat(incident["begin"]))))
+                begin = None
+        if begin is not None:
+            stays.append(StayFact(begin, each.until))
         last_until = each.until
     return tuple(stays)
 

@@ -112,6 +112,17 @@ class StayTests(HealthCase):
         self.arrive(self.other, 60, 70)
         assert self.stays() == [(10, 60)]
 
+    def test_the_same_release_again_begins_a_new_one_after_a_failure(self):
+        # As CodeDeploy's own rollback does, by which the release stays current all the time.
+        self.arrive(self.release, 0, 10)
+        self.deploy(self.other, 30, 40, "Failed", "Skipped", status="failed")
+        self.deploy(self.release, 50, 60)
+        assert self.stays() == [(10, 30), (60, None)]
+        self.deploy(self.release, 70, 80, "Succeeded", "Failed", status="failed")
+        assert self.stays() == [(10, 30), (60, 70)]
+        self.arrive(self.other, 90, 100)
+        assert self.stays() == [(10, 30), (60, 70)]
+
     def test_the_same_release_that_fails_breaks_it(self):
         self.arrive(self.release, 0, 10)
         self.deploy(self.release, 30, 40, "Failed", "Succeeded", status="failed")
