@@ -156,21 +156,27 @@ class _FileLines:
 
     def __init__(self) -> None:
         self.runs = bytearray()  # 0: no line  1: not run  2: run
-        # As long as that, once a line has branches.
+        # About as long as that, once a line has branches.
         self.taken, self.branches = array("I"), array("I")
         self.marks: dict[int, tuple[bool, int, int]] = {}
 
     def add(self, number: int, run: bool, taken: int, branches: int) -> int:
         """Note a line; return by how many lines this has grown."""
-        grown = max(0, number + 1 - len(self.runs))
-        self.runs.extend(bytes(grown))
-        self.runs[number] = max(self.runs[number], 2 if run else 1)
-        if branches or self.branches:
-            for ways in (self.taken, self.branches):
-                ways.extend(array("I", bytes(ways.itemsize * (len(self.runs) - len(ways)))))
+        grown = number + 1 - len(self.runs)
+        if grown > 0:
+            self.runs.extend(bytes(grown))
+        if run:
+            self.runs[number] = 2
+        elif not self.runs[number]:
+            self.runs[number] = 1
+        if branches:
+            if number >= len(self.branches):
+                for ways in (self.taken, self.branches):
+                    # Some lines ahead, so that it is not done for each.
+                    ways.frombytes(bytes(ways.itemsize * (number + 64 - len(ways))))
             self.taken[number] = max(self.taken[number], taken)
             self.branches[number] = max(self.branches[number], branches)
-        return grown
+        return max(0, grown)
 
     def mark(self, number: int, run: bool, taken: int, branches: int) -> int:
         """Note what has no line's number; return by how many this has grown."""
