@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 
+from apps.builds.coverage import compare_coverage, coverage_report
 from apps.builds.models import Build, TestCase
 from apps.builds.services import collect_build, register_build
 from apps.catalog.models import Service
@@ -52,10 +53,10 @@ class Place:
         self.project = f"project-{uuid.uuid4().hex[:12]}"
         self.service: Service = make_service(bucket=bucket, codebuild_project=self.project)
         self.user = make_member(self.service, "developer")
-        if export:
+        for name, kind in (("unit", "TEST"), ("coverage", "CODE_COVERAGE")) if export else ():
             self.codebuild.create_report_group(
-                name=f"{self.project}-unit",
-                type="TEST",
+                name=f"{self.project}-{name}",
+                type=kind,
                 exportConfig={
                     "exportConfigType": "S3",
                     "s3Destination": {"bucket": bucket, "path": "reports", "packaging": packaging},
@@ -133,6 +134,26 @@ def test_a_zipped_export_is_read_too(place):
     here = place(packaging="ZIP")
     report = here.collect(here.start({"a.xml": junit(5, failing=1)})).reports.get()
     assert (report.problem, report.parsed, report.failed) == ("", 5, 1)
+
+
+def test_coverage_is_read_by_file_and_agrees_with_codebuild(place):
+    here = place()
+    classes = "".join(
+        f'<class filename="{name}.py"><lines><line number="1" hits="1"/>'
+        f'<line number="2" hits="{hits}"/></lines></class>'
+        for name, hits in (("a", 1), ("b", 0))
+    )
+    # As many tools have it, the totals that it declares are of something else.
+    text = f'<coverage lines-valid="99" lines-covered="9">{classes}</coverage>'
+    spec = BUILDSPEC + '  coverage:\n    files: ["coverage.xml"]\n    file-format: COBERTURAXML\n'
+    spec = spec.replace('["*.xml"]', '["a.xml"]')
+    build = here.collect(here.start({"a.xml": junit(5), "coverage.xml": text, "buildspec.yml": spec}))
+    report = build.reports.get(type="CODE_COVERAGE")
+    assert (report.problem, report.complete, report.status) == ("", True, "SUCCEEDED")
+    assert (report.lines_covered, report.lines_total) == (3, 4)
+    files = compare_coverage(coverage_report(build)).files
+    assert [(file.path, file.now.lines_covered) for file in files] == [("a.py", 2), ("b.py", 1)]
+    assert build.reports.get(type="TEST").complete
 
 
 def test_without_raw_files_a_report_is_not_complete(place):
