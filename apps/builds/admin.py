@@ -53,13 +53,21 @@ def _files(comparison: Comparison) -> SafeString:
                 file.path,
                 f"{file.now.lines_covered:,}/{file.now.lines_total:,}" if file.now else "gone",
                 "" if percent(file.now) is None else f"{percent(file.now):.2f} %",
-                "" if file.change is None else f"{file.change:+.2f}",
+                f"{file.change:+.2f}" if file.change else "",
             )
             for file in files[:FILES_SHOWN]
         ),
     )
     more = f"and {len(files) - FILES_SHOWN:,} more" if len(files) > FILES_SHOWN else ""
-    return format_html('<p>{}</p><table class="text-xs">{}</table><p>{}</p>', head, rows, more)
+    columns = (("file", ""), ("lines run", "text-right"), ("share", "text-right"), ("change", "text-right"))
+    titles = format_html_join("", '<th class="pr-4 font-medium {1}">{0}</th>', columns)
+    return format_html(
+        '<p>{}</p><table class="text-xs"><tr class="text-left">{}</tr>{}</table><p>{}</p>',
+        head,
+        titles,
+        rows,
+        more,
+    )
 
 
 class ReportInline(ReadOnlyInline):
@@ -184,6 +192,11 @@ class ReportAdmin(ReadOnlyAdmin):
         "arn",
     )
     inlines = (TestResultInline, ReportFileInline)
+
+    def get_inlines(self, request: HttpRequest, obj: Report | None) -> Any:
+        """Without test cases where there can be none."""
+        covered = obj is not None and obj.type == COVERAGE
+        return [each for each in self.inlines if not (covered and each is TestResultInline)]
 
     def get_fields(self, request: HttpRequest, obj: Report | None = None) -> Any:
         """Without what only the other kind of report has."""

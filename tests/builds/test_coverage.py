@@ -208,6 +208,7 @@ class CoverageTests(TestCase):
         text = page.content.decode()
         assert text.index("worse.py") < text.index("better.py")
         self.assertContains(page, "-50.00")
+        self.assertNotContains(page, "est cases that did not pass")
 
     def test_the_page_shows_names_as_they_are_and_not_too_many(self):
         files = {f"<b>{number:03}.py": (0, 1) for number in range(60)}
@@ -220,6 +221,7 @@ class CoverageTests(TestCase):
         page = self.page(self.build.reports.get(name="unit"))
         self.assertNotContains(page, "lines covered")
         self.assertContains(page, "10 passed")
+        self.assertContains(page, "est cases that did not pass")
 
     def run_command(self, *arguments):
         out = StringIO()
