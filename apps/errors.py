@@ -29,6 +29,13 @@ class Forbidden(DomainError):
     title = "Forbidden"
 
 
+class TooLarge(DomainError):
+    """More than is taken, or read, of it at once; the text has the limit."""
+
+    status = 413
+    title = "Request too large"
+
+
 class Unavailable(DomainError):
     """Something that Lockkeeper needs does not answer; the same request may succeed later."""
 

@@ -1,6 +1,5 @@
 """What every endpoint of the REST API shares: parsing, rendering, filters and pages."""
 
-from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -9,6 +8,7 @@ from rest_framework import exceptions, pagination, parsers, renderers
 from rest_framework.request import Request
 from rest_framework.settings import api_settings
 
+from apps.errors import TooLarge
 from apps.query import QueryError
 
 
@@ -31,10 +31,6 @@ class JSONRenderer(renderers.BaseRenderer):
 def to_json(data: Any) -> bytes:
     """The bytes that the API sends for ``data``."""
     return orjson.dumps(data, default=str, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
-
-
-class TooLarge(exceptions.APIException):
-    status_code = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
 class JSONParser(parsers.BaseParser):

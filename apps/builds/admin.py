@@ -72,7 +72,18 @@ def _files(comparison: Comparison) -> SafeString:
 
 class ReportInline(ReadOnlyInline):
     model = Report
-    fields = ("name", "status", "passed", "failed", "errors", "skipped", "unknown", "lines", "problem")
+    fields = (
+        "name",
+        "source",
+        "status",
+        "passed",
+        "failed",
+        "errors",
+        "skipped",
+        "unknown",
+        "lines",
+        "problem",
+    )
     show_change_link = True
 
     @display(description="lines covered")
@@ -176,6 +187,8 @@ class ReportAdmin(ReadOnlyAdmin):
     fields = (
         "build",
         "name",
+        "source",
+        "asserted_by",
         "type",
         "status",
         "is_complete",

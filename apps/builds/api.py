@@ -1,7 +1,7 @@
 """Builds, their reports and what did not pass in them, at the REST API."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar, cast
 
 import django_filters
 from django.db.models import OuterRef, QuerySet, Subquery
@@ -21,8 +21,11 @@ from apps.access.permissions import acting_user
 from apps.api import Polled, Representation, RowsMixin, StrictSerializer, below, read_query
 from apps.builds.coverage import compare_coverage, coverage_report
 from apps.builds.models import Build, Report, TestResult
+from apps.builds.received import ReceivedFile, ReportsParser
 from apps.builds.services import register_build
+from apps.builds.uploads import SentFile, add_report
 from apps.catalog.models import Service
+from apps.catalog.permissions import MOVERS, require_role
 from apps.catalog.visibility import VisibleMixin, visible
 from apps.errors import NotFound
 
@@ -85,7 +88,11 @@ def is_final(row: dict[str, Any]) -> bool:
 class ReportSerializer(Representation):
     id = serializers.IntegerField()
     name = serializers.CharField()
-    arn = serializers.CharField()
+    source = serializers.ChoiceField(Report.Source.choices)  # type: ignore[assignment]  # DRF has such a property
+    asserted_by = serializers.CharField(
+        allow_null=True, help_text="Who sent it; null where Lockkeeper read it from CodeBuild itself."
+    )
+    arn = serializers.CharField(allow_null=True)
     type = serializers.CharField()
     status = serializers.CharField(help_text="CodeBuild's own.")
     complete = serializers.BooleanField(help_text="Whether a gate may rely on it.")
@@ -96,7 +103,7 @@ class ReportSerializer(Representation):
     parsed = serializers.IntegerField(allow_null=True)
     passed = serializers.IntegerField()
     failed = serializers.IntegerField()
-    errors = serializers.IntegerField()  # type: ignore[assignment]  # the name of DRF's own property
+    errors = serializers.IntegerField()  # type: ignore[assignment]  # likewise
     skipped = serializers.IntegerField()
     unknown = serializers.IntegerField()
     duration_ns = serializers.IntegerField()
@@ -111,6 +118,8 @@ class ReportSerializer(Representation):
     columns = (
         "id",
         "name",
+        "source",
+        "asserted_by__username",
         "arn",
         "type",
         "status",
@@ -135,7 +144,8 @@ class ReportSerializer(Representation):
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
         asked = ("type", "parsed", "lines_total", "problem")
         complete = Report(**{name: row[name] for name in asked}).complete
-        return {name: row[name] for name in self.columns} | {"complete": complete}
+        own = {name: row[name] for name in self.columns if name != "asserted_by__username"}
+        return own | {"asserted_by": row["asserted_by__username"], "complete": complete}
 
 
 class BuildSerializer(Representation):
@@ -312,6 +322,23 @@ class CoverageSerializer(Representation):
     files = CoveredFileSerializer(many=True)
 
 
+class ReportRequestSerializer(StrictSerializer):
+    """A report that was made elsewhere, in one or more files: a form of the type multipart/form-data."""
+
+    name = serializers.CharField(max_length=200, help_text="What policies call it: the report group's name.")
+    format = serializers.CharField(
+        required=False,
+        default="",
+        allow_blank=True,
+        max_length=40,
+        help_text="What the files have to be, as in a buildspec's file-format; else their content tells.",
+    )
+    file = serializers.ListField(
+        child=serializers.FileField(allow_empty_file=True, max_length=255),
+        help_text="The files: as they are, packed with gzip, or in ZIP archives.",
+    )
+
+
 class BuildFilter(django_filters.FilterSet):
     service = django_filters.CharFilter("service__slug", help_text="A service's slug.")
     codebuild_id = django_filters.CharFilter("codebuild_id")
@@ -393,10 +420,64 @@ class BuildViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, views
         return None if is_final(row) else 3
 
 
-@extend_schema(
-    parameters=[OpenApiParameter("build", int, OpenApiParameter.PATH, description="A build's id.")]
-)
-class TestResultViewSet(RowsMixin, mixins.ListModelMixin, viewsets.GenericViewSet):
+OF_BUILD = [OpenApiParameter("build", int, OpenApiParameter.PATH, description="A build's id.")]
+
+
+class OfBuild(RowsMixin, viewsets.GenericViewSet):
+    """What hangs below one build, which the user has to see."""
+
+    def build(self) -> Build:
+        """The build of the address; NotFound if there is none that the user sees."""
+        user, key = self.request.user, self.kwargs.get("build", 0)
+        build = visible(Build.objects.select_related("service"), user, "service").filter(pk=key).first()
+        if build is None:
+            raise NotFound(f"There is no build {key}.")
+        return build
+
+
+@extend_schema(parameters=OF_BUILD)
+class BuildReportViewSet(OfBuild, mixins.ListModelMixin):
+    """The reports of a build: those that the server read from CodeBuild, and those that callers sent."""
+
+    queryset = Report.objects.all()
+    serializer_class = ReportSerializer
+    parser_classes = (ReportsParser,)
+    required_scopes: ClassVar = {"create": [Scope.CI]}
+
+    def get_queryset(self) -> Any:
+        rows = super().get_queryset()
+        return rows if getattr(self, "swagger_fake_view", False) else rows.filter(build=self.build())
+
+    @extend_schema(
+        request={"multipart/form-data": ReportRequestSerializer},
+        responses={200: ReportSerializer, 201: ReportSerializer},
+    )
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Send a report that was made elsewhere: 201, or 200 if the build has it. It is the caller's word."""
+        user = acting_user(request)
+        build = self.build()
+        # Before the files are received: nobody waits for a gigabyte to be told that they may not send it.
+        require_role(user=user, service=build.service, roles=MOVERS)
+        body = ReportRequestSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        received: list[ReceivedFile] = body.validated_data["file"]
+        report, created = add_report(
+            build=build,
+            name=body.validated_data["name"],
+            declared_format=body.validated_data["format"],
+            files=[
+                SentFile(file.name or "", cast("IO[bytes]", file), file.size or 0, file.sha256)
+                for file in received
+            ],
+            asserted_by=user,
+        )
+        row = Report.objects.values(*ReportSerializer.columns).get(pk=report.pk)
+        data = ReportSerializer(row).data
+        return Response(data, status=status.HTTP_201_CREATED if created else status.HTTP_200_OK)
+
+
+@extend_schema(parameters=OF_BUILD)
+class TestResultViewSet(OfBuild, mixins.ListModelMixin):
     """The test cases of a build that did not pass; what passed is in its reports' counters."""
 
     __test__ = False
@@ -406,8 +487,5 @@ class TestResultViewSet(RowsMixin, mixins.ListModelMixin, viewsets.GenericViewSe
     filterset_class = TestResultFilter
 
     def get_queryset(self) -> Any:
-        user, key = self.request.user, self.kwargs.get("build", 0)
-        build = visible(Build.objects.only("pk"), user, "service").filter(pk=key).first()
-        if build is None and not getattr(self, "swagger_fake_view", False):
-            raise NotFound(f"There is no build {key}.")
-        return super().get_queryset().filter(report__build=build)
+        rows = super().get_queryset()
+        return rows if getattr(self, "swagger_fake_view", False) else rows.filter(report__build=self.build())

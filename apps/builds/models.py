@@ -99,7 +99,19 @@ class ReportGroup(models.Model):
 class Report(models.Model):
     """A report of a build: CodeBuild's own counts beside what the raw files hold."""
 
+    class Source(models.TextChoices):
+        CODEBUILD = "codebuild", "read from CodeBuild"
+        ASSERTED = "asserted", "asserted by a caller"
+
     build = models.ForeignKey(Build, on_delete=models.CASCADE, related_name="reports")
+    source = models.CharField(max_length=10, choices=Source, default=Source.CODEBUILD, db_default="codebuild")
+    asserted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="Who sent it; none where Lockkeeper read it from CodeBuild itself.",
+    )
     group = models.ForeignKey(
         ReportGroup,
         null=True,
@@ -109,7 +121,7 @@ class Report(models.Model):
         help_text="Where its cases have their positions; none where no case was read.",
     )
     name = models.CharField(max_length=255, help_text="The report group's name.")
-    arn = models.CharField(max_length=400, unique=True)
+    arn = models.CharField(max_length=400, unique=True, null=True, help_text="CodeBuild's; none if asserted.")
     type = models.CharField(max_length=20, help_text="TEST or CODE_COVERAGE.")
     status = models.CharField(max_length=12, help_text="CodeBuild's: SUCCEEDED, FAILED, INCOMPLETE …")
     truncated = models.BooleanField(default=False, help_text="CodeBuild shows 500 cases of a report at most.")
@@ -150,6 +162,11 @@ class Report(models.Model):
                 # Where they are unknown, so is this, which PostgreSQL accepts.
                 condition=Q(lines_covered__lte=F("lines_total"), branches_covered__lte=F("branches_total")),
                 name="report_covers_no_more_than_there_is",
+            ),
+            models.CheckConstraint(
+                condition=Q(source="codebuild", asserted_by=None, arn__isnull=False)
+                | Q(source="asserted", asserted_by__isnull=False, arn=None),
+                name="report_source_told",
             ),
         ]
         indexes = [

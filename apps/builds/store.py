@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.db import connection
 
+from apps.access.models import User
 from apps.builds.cases import CaseBook, Named
 from apps.builds.coverage import pack
-from apps.builds.evidence import ReportEvidence
+from apps.builds.evidence import RawFile, ReportEvidence
 from apps.builds.flaky import judge_cases
 from apps.builds.models import (
     Build,
@@ -30,6 +31,7 @@ from apps.builds.models import (
 )
 from apps.builds.outcomes import SIZE
 from apps.builds.parsers.case import Outcome
+from apps.errors import DomainError
 
 if TYPE_CHECKING:
     from psycopg2 import extensions
@@ -65,15 +67,60 @@ def write_reports(*, build: Build, reports: Sequence[ReportEvidence]) -> None:
     Call it inside the transaction that marks the build as collected, which holds the lock on its row.
     """
     groups = _lock_groups(build.service_id, {each.info.group for each in reports if each.cases})
-    names: set[str] = set()
+    names: dict[str, ReportEvidence] = {}
     for evidence in reports:
         # A group can hold two reports of one build, where the buildspec names it by ARN twice.
         name, twin = evidence.info.group, 1
         while name in names:
             twin += 1
             name = f"{evidence.info.group} ({twin})"
-        names.add(name)
+        names[name] = evidence
+    _give_way(build, names)
+    for name, evidence in names.items():
         _write_report(build, name, evidence, groups)
+
+
+def write_asserted_report(
+    *,
+    build: Build,
+    name: str,
+    book: CaseBook,
+    files: Sequence[RawFile],
+    problem: str,
+    asserted_by: User,
+) -> Report:
+    """Write a report that a caller sent; call it inside a transaction that holds the build's row."""
+    group = _lock_groups(build.service_id, {name})[name]
+    try:
+        outcomes = _write_cases(group, book)
+    except _Collision as error:
+        raise DomainError(f"{str(error)[:1].upper()}{str(error)[1:]}, so nothing was written.") from error
+    counts = book.counts()
+    red = counts[Outcome.FAILED] or counts[Outcome.ERROR]
+    report = Report.objects.create(
+        build=build,
+        source=Report.Source.ASSERTED,
+        asserted_by=asserted_by,
+        group=group,
+        name=name,
+        arn=None,
+        type="TEST",
+        status="FAILED" if red else "SUCCEEDED",
+        parsed=book.count,
+        duration_ns=book.duration_ns,
+        problem=problem,
+        **_counters(counts),
+    )
+    _write_files(report, files)
+    _write_outcomes(report, book, outcomes)
+    return report
+
+
+def _give_way(build: Build, names: Iterable[str]) -> None:
+    """Rename what callers sent under the names of CodeBuild's own reports, which nobody may take."""
+    for report in Report.objects.filter(build=build, source=Report.Source.ASSERTED, name__in=names):
+        report.name = f"{report.name} (asserted, {report.pk})"
+        report.save(update_fields=["name"])
 
 
 def _lock_groups(service: int, names: set[str]) -> dict[str, ReportGroup]:
@@ -109,20 +156,33 @@ def _write_report(
         declared=info.total,
         returned=evidence.returned,
         parsed=evidence.parsed,
-        passed=counts[Outcome.PASSED],
-        failed=counts[Outcome.FAILED],
-        errors=counts[Outcome.ERROR],
-        skipped=counts[Outcome.SKIPPED],
-        unknown=counts[Outcome.UNKNOWN],
         duration_ns=evidence.duration_ns,
         lines_covered=covered.lines_covered if covered else None,
         lines_total=covered.lines_total if covered else None,
         branches_covered=covered.branches_covered if covered else None,
         branches_total=covered.branches_total if covered else None,
         problem=evidence.problem,
+        **_counters(counts),
     )
     if evidence.coverage:
         CoveredFiles.objects.create(report=report, packed=pack(evidence.coverage.files()))
+    _write_files(report, evidence.files)
+    if evidence.cases and outcomes is not None:
+        _write_outcomes(report, evidence.cases, outcomes)
+    return report
+
+
+def _counters(counts: Mapping[Outcome, int]) -> dict[str, int]:
+    return {
+        "passed": counts[Outcome.PASSED],
+        "failed": counts[Outcome.FAILED],
+        "errors": counts[Outcome.ERROR],
+        "skipped": counts[Outcome.SKIPPED],
+        "unknown": counts[Outcome.UNKNOWN],
+    }
+
+
+def _write_files(report: Report, files: Iterable[RawFile]) -> None:
     ReportFile.objects.bulk_create(
         [
             ReportFile(
@@ -133,22 +193,20 @@ def _write_report(
                 size=file.size,
                 sha256=file.sha256,
             )
-            for file in evidence.files
+            for file in files
         ],
         batch_size=BATCH,
     )
-    if evidence.cases and outcomes is not None:
-        ReportOutcomes.objects.create(report=report, data=outcomes)
-        _copy(
-            TestResult,
-            ("report_id", "case_id", "status", "duration_ns", "message"),
-            (
-                (report.pk, each.id, each.outcome, each.duration_ns, each.message)
-                for each in evidence.cases.kept()
-            ),
-        )
-        judge_cases(report=report, outcomes=outcomes)
-    return report
+
+
+def _write_outcomes(report: Report, book: CaseBook, outcomes: bytearray) -> None:
+    ReportOutcomes.objects.create(report=report, data=outcomes)
+    _copy(
+        TestResult,
+        ("report_id", "case_id", "status", "duration_ns", "message"),
+        ((report.pk, each.id, each.outcome, each.duration_ns, each.message) for each in book.kept()),
+    )
+    judge_cases(report=report, outcomes=outcomes)
 
 
 class _Collision(Exception):

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from apps.errors import Invalid
-from apps.gates.facts import Facts
+from apps.gates.facts import Facts, ReportFact
 from apps.gates.parameters import read_parameters
-from apps.gates.rules import RULES, override
+from apps.gates.rules import RULES, evidence_source, override
 from apps.gates.verdicts import Finding, Verdict, worst
 
 
@@ -19,6 +19,7 @@ def judge(*, rules: Sequence[dict[str, Any]], facts: Facts, at: datetime) -> tup
     by a later one) is inconclusive. What an override covers keeps its finding, with ``overridden`` as its
     verdict.
     """
+    facts = counting(rules, facts)
     entries = in_force(rules, facts)
     findings = [_find(entry, facts, at) for entry in entries]
     findings = _let_pass(entries, findings, facts, at)
@@ -57,6 +58,43 @@ def _let_pass(
         # Its finding is inconclusive. Limits that cannot be read let nothing pass.
         return findings
     return override.let_pass(findings, limits, facts, at)
+
+
+def counting(rules: Sequence[dict[str, Any]], facts: Facts) -> Facts:
+    """The facts without what callers asserted and the policy does not count; that is set aside.
+
+    It counts where the policy has the rule evidence_source, and each one that it has names the caller.
+    """
+    callers = [_callers(entry) for entry in rules if entry.get("rule") == evidence_source.RULE.name]
+    trusted = set.intersection(*callers) if callers else set()
+
+    def counts(report: ReportFact) -> bool:
+        return not report.asserted_by or report.asserted_by in trusted
+
+    if all(map(counts, facts.reports)) and not (
+        facts.running and not all(map(counts, facts.running.reports))
+    ):
+        return facts
+    aside = tuple(report for report in facts.reports if not counts(report))
+    names = {report.name for report in aside}
+    running = facts.running
+    if running is not None:
+        running = replace(running, reports=tuple(filter(counts, running.reports)))
+    return replace(
+        facts,
+        reports=tuple(filter(counts, facts.reports)),
+        failures=tuple(failure for failure in facts.failures if failure.report not in names),
+        running=running,
+        set_aside=aside,
+    )
+
+
+def _callers(entry: dict[str, Any]) -> set[str]:
+    rule = evidence_source.RULE
+    try:
+        return set(read_parameters(rule.parameters, entry.get("parameters", {}), rule=rule.name).callers)
+    except Invalid:
+        return set()
 
 
 def _find(entry: dict[str, Any], facts: Facts, at: datetime) -> Finding:

@@ -56,6 +56,8 @@ class ReportFact:
     errors: int
     skipped: int
     unknown: int
+    # Who sent it; empty where Lockkeeper read it from CodeBuild itself.
+    asserted_by: str = ""
     # Of a coverage report; None where it is none, or could not be read.
     lines_covered: int | None = None
     lines_total: int | None = None
@@ -281,6 +283,8 @@ class Facts:
     overrides: tuple[OverrideFact, ...] = ()
     # The longest in force first.
     quarantines: tuple[QuarantineFact, ...] = ()
+    # Reports that the policy does not count; evaluate.counting moves them here.
+    set_aside: tuple[ReportFact, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; timestamps as ISO 8601 with their offset."""

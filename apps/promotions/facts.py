@@ -265,7 +265,7 @@ def _what_runs(occupancy: Occupancy, reports: tuple[ReportFact, ...]) -> Running
 
 def _reports(builds: Iterable[int]) -> dict[int, tuple[ReportFact, ...]]:
     """By build."""
-    rows = Report.objects.filter(build__in=builds).order_by("build_id", "name")
+    rows = Report.objects.filter(build__in=builds).select_related("asserted_by").order_by("build_id", "name")
     return {
         build: tuple(
             ReportFact(
@@ -286,6 +286,7 @@ def _reports(builds: Iterable[int]) -> dict[int, tuple[ReportFact, ...]]:
                 lines_covered=report.lines_covered,
                 lines_total=report.lines_total,
                 pruned_at=report.pruned_at,
+                asserted_by=report.asserted_by.username if report.asserted_by else "",
             )
             for report in its
         )

@@ -28,11 +28,11 @@ from apps.deployments.flight import read_flight_records
 from apps.deployments.models import Deployment, FlightWatch
 from apps.deployments.services import ANSWER_WITHIN, observe_deployment, request_deployment
 from apps.errors import DomainError
-from apps.leases import Leasable, Lease, LeaseLost, release_all, take, take_several, wake
+from apps.leases import Leasable, Lease, LeaseLost, release_all, take, take_several
 from apps.promotions.bundles import begin_looks, refresh_look, wants_look, watched_looks
 from apps.promotions.models import Promotion, Standing
 from apps.promotions.services import evaluate_promotions, follow_deployment, start_promotion
-from apps.promotions.standing import look_for_standings, update_standing, wake_standings_on
+from apps.promotions.standing import look_for_standings, update_standing, wake_waiting_for
 from apps.releases.models import BundleLook, Release
 from apps.releases.services import register_release
 
@@ -119,7 +119,7 @@ class Reconciler:
             if build.collected_at is None:
                 return BUILD_POLL
             self.sweep_at = 0.0
-            _wake_waiting_for(build)
+            wake_waiting_for(build)
             return timedelta(0)
 
         return self._one(Build.objects.uncollected(), work)
@@ -132,7 +132,7 @@ class Reconciler:
         def work(build: Build, lease: Lease) -> timedelta:
             release = register_release(build=build)
             log.info("release registered", release=release.version, build=build.codebuild_id)
-            _wake_waiting_for(build)
+            wake_waiting_for(build)
             return timedelta(0)
 
         found = self._one(unregistered_builds(), work)
@@ -290,8 +290,3 @@ def unregistered_builds() -> models.QuerySet[Build]:
         .annotate(bundle_sha256=KT("exports__LOCKKEEPER_BUNDLE_SHA256"))
         .filter(~Exists(registered))
     )
-
-
-def _wake_waiting_for(build: Build) -> None:
-    wake(Promotion.objects.pending().filter(release__in=build.releases.values("pk")))
-    wake_standings_on(build)

@@ -141,8 +141,9 @@ def look_for_standings() -> None:
     _wake(judged.filter(runs__isnull=True, release__isnull=False))
 
 
-def wake_standings_on(build: Build) -> None:
-    """New evidence of a build has been read: judge what runs of it again."""
+def wake_waiting_for(build: Build) -> None:
+    """A build has new evidence: judge again what waits for it, and what runs of it."""
+    wake(Promotion.objects.pending().filter(release__in=build.releases.values("pk")))
     _wake(Standing.objects.filter(release__in=build.releases.values("pk")))
 
 

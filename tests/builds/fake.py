@@ -123,6 +123,16 @@ class FakeAws:
             raise AwsError("S3 HeadObject: 404: Not Found", retryable=False, code="404")
         return self._describe(bucket, key, self.head_version or version or "1")
 
+    def put_if_absent(self, *, bucket: str, key: str, body: IO[bytes], sha256: str) -> ObjectInfo:
+        self._called("put_if_absent")
+        self.meanwhile()
+        if (bucket, key) in self.objects:
+            raise AwsError("S3 PutObject: 412", retryable=False, code="PreconditionFailed")
+        body.seek(0)
+        self.objects[bucket, key] = body.read()
+        assert hashlib.sha256(self.objects[bucket, key]).hexdigest() == sha256
+        return self._describe(bucket, key, "1")
+
     def download(
         self,
         *,
@@ -169,7 +179,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> FakeAws:
     fake = FakeAws()
     for name in ("get_build", "get_project", "get_reports", "count_test_cases"):
         monkeypatch.setattr(codebuild, name, getattr(fake, name))
-    for name in ("list_objects", "head", "download"):
+    for name in ("list_objects", "head", "download", "put_if_absent"):
         monkeypatch.setattr(s3, name, getattr(fake, name))
     return fake
 

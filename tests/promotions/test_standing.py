@@ -12,7 +12,7 @@ from apps.ledger.models import Entry
 from apps.promotions.models import Promotion, Standing
 from apps.promotions.reconcile import Reconciler
 from apps.promotions.services import approve_promotion, withdraw_approval
-from apps.promotions.standing import judge_running, look_for_standings, wake_standings_on
+from apps.promotions.standing import judge_running, look_for_standings, wake_waiting_for
 from tests.clients import ApiClient, signed_in
 from tests.factories import make_deployment, make_occupancy, make_report, make_standing, make_user
 from tests.promotions.cast import Cast
@@ -110,9 +110,9 @@ class StandingTests(TestCase):
         look_for_standings()
         assert not resting()
         self.judged()
-        wake_standings_on(self.cast.release().build)
+        wake_waiting_for(self.cast.release().build)
         assert resting()
-        wake_standings_on(self.release.build)
+        wake_waiting_for(self.release.build)
         assert not resting()
         self.judged()
         self.occupancy.until = timezone.now()

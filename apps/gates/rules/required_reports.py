@@ -32,6 +32,13 @@ def judge(facts: Facts, parameters: Parameters, at: datetime) -> Finding:
         "reports": [report_evidence(reports[name]) for name in parameters.groups if name in reports],
     } | (build_evidence(facts.build) if facts.build else {})
     problems = []
+    aside = {report.name: report.asserted_by for report in facts.set_aside}
+    problems += [
+        f"{name} is there only by the word of {aside[name]}, which this policy does not count"
+        for name in missing
+        if name in aside
+    ]
+    missing = [name for name in missing if name not in aside]
     if missing:
         problems.append(
             f"{', '.join(missing)} is missing" if len(missing) == 1 else f"{', '.join(missing)} are missing"
