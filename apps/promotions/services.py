@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import OuterRef, Q, Subquery
 from django.utils import timezone
 
 from apps.access.models import User
@@ -364,9 +364,9 @@ def _judge_all(promotions: Sequence[Promotion]) -> list[Decision]:
         )
     changed = []
     subjects = [Subject(each.release_id, each.environment_id, each.pk) for each in promotions]
-    for promotion, facts in zip(promotions, gather_all(subjects), strict=True):
+    gathered, at = gather_all(subjects), timezone.now()
+    for promotion, facts in zip(promotions, gathered, strict=True):
         policy, last = policies[promotion.environment_id], promotion.decision
-        at = timezone.now()
         verdict, findings = judge(rules=policy.rules, facts=facts, at=at)
         told = facts.to_json()
         if last and (last.policy_id, last.verdict, last.facts) == (policy.pk, verdict, told):
@@ -384,8 +384,12 @@ def _judge_all(promotions: Sequence[Promotion]) -> list[Decision]:
         changed.append((promotion, decision))
     Decision.objects.bulk_create(decision for _, decision in changed)
     for promotion, decision in changed:
-        promotion.decision, promotion.updated_at = decision, decision.evaluated_at
-    Promotion.objects.bulk_update([promotion for promotion, _ in changed], ["decision", "updated_at"])
+        promotion.decision, promotion.updated_at = decision, at
+    # The one above is the newest there: while a promotion is pending, nothing else is judged for its sake.
+    theirs = Decision.objects.filter(environment=OuterRef("environment"), release=OuterRef("release"))
+    Promotion.objects.filter(pk__in=[promotion.pk for promotion, _ in changed]).update(
+        decision=Subquery(theirs.order_by("-id").values("pk")[:1]), updated_at=at
+    )
     return [promotion.decision for promotion in promotions if promotion.decision]
 
 
