@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import OuterRef, QuerySet, Subquery, Value
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
@@ -47,7 +47,10 @@ class CaseStateAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CaseState]:
         in_force = Quarantine.objects.in_force().filter(case=OuterRef("case"))
-        return super().get_queryset(request).annotate(until=Subquery(in_force.values("until")[:1]))
+        # What may be done about a gate lies above this app, so its page is known by its model alone.
+        may = self.admin_site.get_model_admin(Quarantine).has_add_permission(request)
+        states = super().get_queryset(request)
+        return states.annotate(until=Subquery(in_force.values("until")[:1]), may_quarantine=Value(may))
 
     @display(description="state", label=LABELS, ordering="state")
     def show_state(self, state: CaseState) -> str:
@@ -65,6 +68,7 @@ class CaseStateAdmin(ReadOnlyAdmin):
     def show_quarantine(self, state: Any) -> str:
         if state.until:
             return f"{state.until:%Y-%m-%d %H:%M} UTC"
-        # By its name, since what may be done about a gate lies above this app.
+        if not state.may_quarantine:
+            return "-"
         form = f"{reverse('admin:builds_quarantine_add')}?case={state.case_id}"
         return format_html('<a class="text-link" href="{}">quarantine it</a>', form)

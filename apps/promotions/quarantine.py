@@ -34,15 +34,9 @@ def quarantine_case(*, case: TestCase, user: User, reason: str, until: datetime)
     kept.
     """
     require_role(user=user, service=case.service, roles=KEEPERS)
-    reason = reason.strip()
-    if not reason or len(reason) > REASON_LIMIT:
-        raise Invalid(f"Say why, in at most {REASON_LIMIT:,} characters.")
     now = timezone.now()
-    if not now < until <= now + LONGEST_QUARANTINE:
-        raise Invalid(
-            f"A quarantine ends within {LONGEST_QUARANTINE.days} days, by "
-            f"{now + LONGEST_QUARANTINE:%Y-%m-%d %H:%M} UTC; {until:%Y-%m-%d %H:%M %Z} is not."
-        )
+    reason = check_reason(reason)
+    check_end(until, now)
     with transaction.atomic():
         _lock(case)
         if other := case.quarantines.in_force().select_related("by").first():
@@ -58,6 +52,24 @@ def quarantine_case(*, case: TestCase, user: User, reason: str, until: datetime)
         _record(quarantine, "case.quarantined", user, {"reason": reason, "until": until.isoformat()})
         _wake(case.service)
     return quarantine
+
+
+def check_reason(reason: str) -> str:
+    """The reason without blanks around it; Invalid where nothing is left, or too much."""
+    reason = reason.strip()
+    if not reason or len(reason) > REASON_LIMIT:
+        raise Invalid(f"Say why, in at most {REASON_LIMIT:,} characters.")
+    return reason
+
+
+def check_end(until: datetime, now: datetime) -> None:
+    """Raise Invalid unless a quarantine that begins now may end then."""
+    latest = now + LONGEST_QUARANTINE
+    if not now < until <= latest:
+        raise Invalid(
+            f"A quarantine ends within {LONGEST_QUARANTINE.days} days, by {latest:%Y-%m-%d %H:%M} UTC; "
+            f"{until:%Y-%m-%d %H:%M %Z} is not."
+        )
 
 
 def lift_quarantine(*, quarantine: Quarantine, user: User, comment: str = "") -> None:

@@ -1,25 +1,62 @@
 """Quarantined test cases in the admin: made by a form, ended by a button, through the services."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 from unfold.decorators import action, display
 
 from apps.access.permissions import acting_user
 from apps.admin_base import CommentForm, MemberAdmin, RefusalsAsMessages, back_to, dialog, only
 from apps.builds.models import Quarantine
 from apps.catalog.models import Membership
-from apps.errors import DomainError
-from apps.promotions.quarantine import KEEPERS, lift_quarantine, quarantine_case
+from apps.errors import DomainError, Invalid
+from apps.promotions.quarantine import (
+    KEEPERS,
+    check_end,
+    check_reason,
+    lift_quarantine,
+    quarantine_case,
+)
+
+
+class QuarantineForm(forms.ModelForm):
+    """What the service would refuse is said beside the field, with nothing lost of what was typed."""
+
+    class Meta:
+        model = Quarantine
+        fields = ("case", "reason", "until")
+
+    def clean_reason(self) -> str:
+        with _as_field_error():
+            return check_reason(self.cleaned_data["reason"])
+
+    def clean_until(self) -> datetime:
+        until: datetime = self.cleaned_data["until"]
+        with _as_field_error():
+            check_end(until, timezone.now())
+        return until
+
+
+@contextmanager
+def _as_field_error() -> Iterator[None]:
+    try:
+        yield
+    except Invalid as error:
+        raise forms.ValidationError(str(error)) from error
 
 
 @admin.register(Quarantine)
 class QuarantineAdmin(RefusalsAsMessages, MemberAdmin):
     """A person's word, which is not changed or deleted afterwards."""
 
+    form = QuarantineForm
     service_path = "case__service"
     list_display = ("case", "show_service", "reason", "by", "created_at", "until", "in_force")
     list_filter = (only("case__service"),)
