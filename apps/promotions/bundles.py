@@ -6,10 +6,9 @@ AWS is never asked in the gate's transaction: what a look found is a row, which 
 from datetime import timedelta
 
 from django.db import models
-from django.db.models import Exists, OuterRef, Q, Subquery
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from apps.catalog.models import Environment
 from apps.deployments.models import Occupancy
 from apps.gates.models import Policy
 from apps.gates.rules.bundle_intact import NAME
@@ -25,12 +24,10 @@ FRESH = timedelta(minutes=1)
 
 def watched_releases() -> models.QuerySet[Release]:
     """Releases that wait at, or run behind, a gate whose policy asks for an intact bundle."""
-    newest = Policy.objects.filter(environment=OuterRef("pk")).order_by("-version").values("rules")[:1]
-    asking = Environment.objects.annotate(rules=Subquery(newest)).filter(
-        Q(("rules__contains", [{"rule": NAME}]))
-    )
-    waits = Promotion.objects.pending().filter(release=OuterRef("pk"), environment__in=asking.values("pk"))
-    runs = Occupancy.objects.current().filter(release=OuterRef("pk"), environment__in=asking.values("pk"))
+    in_force = Policy.objects.newest().values("pk")
+    asking = Policy.objects.filter(pk__in=in_force, rules__contains=[{"rule": NAME}]).values("environment")
+    waits = Promotion.objects.pending().filter(release=OuterRef("pk"), environment__in=asking)
+    runs = Occupancy.objects.current().filter(release=OuterRef("pk"), environment__in=asking)
     return Release.objects.filter(Exists(waits) | Exists(runs))
 
 
