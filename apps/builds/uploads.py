@@ -138,6 +138,11 @@ def _keep(build: Build, file: SentFile) -> RawFile:
 
 
 def _same(report: Report, files: Sequence[SentFile]) -> Report:
+    if report.pruned_at is not None:
+        raise DomainError(
+            f"The build's report {report.name} was pruned on {report.pruned_at:%Y-%m-%d}; start a new "
+            "build for new evidence."
+        )
     if sorted(file.sha256 for file in files) != sorted(report.files.values_list("sha256", flat=True)):
         raise DomainError(
             f"The build has a report {report.name} already, of other files, and evidence is not replaced. "

@@ -12,10 +12,12 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
+from django.utils import timezone
 from rest_framework.exceptions import ParseError
 
 from apps.builds import cases, files, received
 from apps.builds.models import Report, ReportFile, ReportGroup, TestCase, TestResult
+from apps.builds.retention import prune_batch
 from apps.builds.services import collect_build
 from apps.leases import take
 from apps.ledger.models import Entry
@@ -128,6 +130,14 @@ class TestGoodOnes:
         assert response.status_code == 409
         assert "another name" in response.json()["detail"]
         assert Report.objects.get().passed == 1
+
+    def test_what_was_pruned_is_not_sent_again(self, aws, service, build, client):
+        send(client, build, ("a.xml", junit(passed=1)))
+        before = timezone.now() + timedelta(seconds=1)
+        assert prune_batch(service=service, before=before, keep=[], size=1) == 1
+        response = send(client, build, ("a.xml", junit(passed=1)))
+        assert response.status_code == 409
+        assert "was pruned on" in response.json()["detail"]
 
     def test_raw_files_that_are_in_s3_already_are_taken_as_they_are(self, aws, build, client):
         aws.errors["head"] = AWAY
