@@ -6,7 +6,6 @@ import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import IO, Any, NamedTuple, cast
 
 import orjson
@@ -92,6 +91,7 @@ class CaseBook:
         # A hundred thousand times in a second: hence names in place of attributes, and no calls.
         positions, outcomes, prefix = self.positions, self.outcomes, self._prefix
         pack, place, passed, first = _LENGTH.pack, LAYOUT.pack_into, Outcome.PASSED, _part("0")
+        find, unpack = positions.get, _ID.unpack
         number, limit = self.count, CASE_LIMIT
         duration = self.duration_ns
         suite = class_name = None
@@ -110,8 +110,8 @@ class CaseBook:
                 except UnicodeEncodeError:
                     name = case.name.encode(errors="replace")
                 hashed.update(pack(len(name)) + name + first)
-                identity = int.from_bytes(hashed.digest(), "big", signed=True)
-                position = positions.get(identity)
+                identity = unpack(hashed.digest())[0]
+                position = find(identity)
                 ordinal = 0
                 is_new = position is None
                 if position is None:
@@ -187,10 +187,7 @@ def storable(text: str) -> str:
     """A text as PostgreSQL can keep it: without NUL, and without halves of surrogate pairs."""
     if "\0" in text:
         text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    with suppress(UnicodeEncodeError):
-        text.encode()
-        return text
-    return text.encode(errors="replace").decode()
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def _names(case: Case) -> tuple[str, str, str]:

@@ -66,11 +66,29 @@ class _Reader(XmlReader[Case]):
         self.parser.EndElementHandler = self.end_case
 
     def start_case(self, tag: str, attributes: dict[str, str]) -> None:
-        if tag == "testcase":
-            self.depth += 1
-            self.begin_case(attributes)
-        else:
+        if tag != "testcase":
             self._start(tag, attributes)
+            return
+        self.depth += 1
+        if self.case is not None:
+            raise self.refusal("a testcase lies inside another")
+        if not self.suites:
+            self.refuse_root("testcase")
+        get = attributes.get
+        suite, file = self.suites[-1]
+        time = get("time")
+        self.case = case = Case(
+            suite,
+            get("classname", "")[:NAME_LIMIT],
+            get("name", "")[:NAME_LIMIT],
+            PASSED,
+            seconds_ns(time) if time else 0,
+        )
+        self.case_depth = self.depth
+        if "file" in attributes or "line" in attributes or file:
+            case.file = get("file", "")[:NAME_LIMIT] or file
+            line = get("line", "")
+            case.line = int(line) if re.fullmatch(r"[0-9]{1,9}", line) else None
 
     def end_case(self, tag: str) -> None:
         if tag == "testcase" and self.case is not None:
@@ -84,7 +102,8 @@ class _Reader(XmlReader[Case]):
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         if tag == "testcase":  # with a prefix
-            self.begin_case(attributes)
+            self.depth -= 1
+            self.start_case(tag, attributes)
         elif self.case is not None:
             if tag in _ANY and self.depth == self.case_depth + 1:
                 self.begin_result(tag, attributes)
@@ -108,27 +127,6 @@ class _Reader(XmlReader[Case]):
     def finish(self) -> None:
         if self.declared and not self.count:
             raise self.refusal(f"it declares {self.declared:,} tests and lists none")
-
-    def begin_case(self, attributes: dict[str, str]) -> None:
-        if self.case is not None:
-            raise self.refusal("a testcase lies inside another")
-        if not self.suites:
-            self.refuse_root("testcase")
-        get = attributes.get
-        suite, file = self.suites[-1]
-        time = get("time")
-        self.case = case = Case(
-            suite,
-            get("classname", "")[:NAME_LIMIT],
-            get("name", "")[:NAME_LIMIT],
-            PASSED,
-            seconds_ns(time) if time else 0,
-        )
-        self.case_depth = self.depth
-        if "file" in attributes or "line" in attributes or file:
-            case.file = get("file", "")[:NAME_LIMIT] or file
-            line = get("line", "")
-            case.line = int(line) if re.fullmatch(r"[0-9]{1,9}", line) else None
 
     def begin_result(self, tag: str, attributes: dict[str, str]) -> None:
         message = attributes.get("message", "") or attributes.get("type", "")
