@@ -25,8 +25,8 @@ from apps.promotions import (  # noqa: F401  # they register themselves
 )
 from apps.promotions.explanation import explain_promotion
 from apps.promotions.models import Approval, Promotion
-from apps.promotions.override_admin import OverrideForm, OverrideInline
-from apps.promotions.overrides import override_promotion
+from apps.promotions.override_admin import OverrideForm, OverrideInline, to_second
+from apps.promotions.overrides import override_promotion, second_override
 from apps.promotions.services import (
     approve_promotion,
     cancel_promotion,
@@ -95,7 +95,7 @@ class PromotionAdmin(ReadOnlyAdmin):
     inlines = (ApprovalInline, OverrideInline)
     change_form_before_template = "promotions/promotion_before.html"
     actions = ("approve_selected", "reject_selected", "cancel_selected")
-    actions_detail = ("approve", "reject", "withdraw", "override", "cancel")
+    actions_detail = ("approve", "reject", "withdraw", "override", "second", "cancel")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Promotion]:
         return super().get_queryset(request).defer("release__manifest", "decision__facts")
@@ -150,6 +150,10 @@ class PromotionAdmin(ReadOnlyAdmin):
         roles = Membership.objects.filter(user=request.user.pk, role=Membership.Role.OPERATOR)
         waiting = self.waiting(request).filter(pk=object_id, environment__service__in=roles.values("service"))
         return waiting.exists()
+
+    def has_second_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        """Operators, while somebody else's override waits for one."""
+        return object_id is not None and to_second(request).filter(promotion__pk=object_id).exists()
 
     def has_cancel_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         """Whoever asked for it, and those who move releases, while it waits; all staff for a list."""
@@ -240,6 +244,27 @@ class PromotionAdmin(ReadOnlyAdmin):
 
         promotion = self.get_object(request, object_id)
         self.act(request, [promotion] if promotion else [], act, "Override given", said["justification"])
+        return back_to(self, object_id)
+
+    @action(
+        description="Second the override",
+        permissions=["second"],
+        icon="done_all",
+        dialog=dialog(
+            "Second the newest override?",
+            "The promotion may pass against its gate then, with your name beside the other.",
+            "Second it",
+        ),
+    )
+    def second(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
+        def act(promotion: Promotion, user: User, comment: str) -> None:
+            override = to_second(request).filter(promotion=promotion).order_by("-id").first()
+            if override is None:
+                raise DomainError("No override waits for a second operator any more.")
+            second_override(override=override, user=user)
+
+        promotion = self.get_object(request, object_id)
+        self.act(request, [promotion] if promotion else [], act, "Override seconded")
         return back_to(self, object_id)
 
     @action(

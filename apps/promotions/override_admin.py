@@ -53,6 +53,20 @@ class OverrideForm(BaseDialogForm):
             field.choices = [(name, name.replace("_", " ")) for name in RULES if name in unmet - {NAME}]
 
 
+def to_second(request: HttpRequest) -> QuerySet[Override]:
+    """What waits for a second operator, who may be this user. Whether they may is for the service to say."""
+    roles = Membership.objects.filter(user=request.user.pk, role=Membership.Role.OPERATOR)
+    waiting = Override.objects.filter(
+        promotion__environment__service__in=roles.values("service"),
+        promotion__status=Promotion.Status.PENDING,
+        seconded_by=None,
+        withdrawn_at=None,
+        expires_at__gt=timezone.now(),
+    )
+    related = ("promotion__environment__service", "promotion__release", "promotion__decision")
+    return waiting.exclude(by=request.user.pk).select_related(*related)
+
+
 class OverrideInline(ReadOnlyInline):
     model = Override
     fields = ("by", "rules", "justification", "created_at", "expires_at", "seconded_by", "withdrawn_at")
@@ -101,14 +115,7 @@ class OverrideAdmin(ReadOnlyAdmin):
 
     def has_second_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         """Operators other than who gave it, while it is open and its promotion waits."""
-        if object_id is None:
-            return False
-        waiting = self.operated(request, object_id).filter(
-            seconded_by=None,
-            expires_at__gt=timezone.now(),
-            promotion__status=Promotion.Status.PENDING,
-        )
-        return waiting.exclude(by=request.user.pk).exists()
+        return object_id is not None and to_second(request).filter(pk=object_id).exists()
 
     def has_withdraw_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         """Operators, until it is withdrawn."""

@@ -22,6 +22,7 @@ MAY = {
     "promotions_promotion_approve": {"approver"},
     "promotions_promotion_reject": {"approver"},
     "promotions_promotion_cancel": MOVERS,
+    "promotions_promotion_second": {"operator"},
     "promotions_override_second": {"operator"},
     "promotions_override_withdraw": {"operator"},
     "promotions_pin_lift": {"operator"},

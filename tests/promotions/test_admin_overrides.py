@@ -50,6 +50,15 @@ class OverrideAdminTests(TestCase):
         self.assertContains(self.press(self.cast.omar, "withdraw", override, comment="Up."), "Withdrawn.")
         assert self.press(self.cast.omar, "withdraw", override).status_code == 403
 
+    def test_it_is_seconded_on_the_promotions_page_too(self) -> None:
+        assert self.press(self.cast.omar, "second", self.promotion).status_code == 403
+        self.give()
+        for user in (self.cast.olga, self.cast.ben):
+            assert self.press(user, "second", self.promotion).status_code == 403
+        self.assertContains(self.press(self.cast.omar, "second", self.promotion), "Override seconded")
+        assert Override.objects.get().seconded_by == self.cast.omar
+        assert self.press(self.cast.omar, "second", self.promotion).status_code == 403
+
     def test_a_word_is_needed_and_a_refusal_is_a_message(self) -> None:
         self.assertContains(self.give(justification=""), "This field is required")
         self.assertContains(self.give(minutes=10**6), "counts for 1 to 240 minutes")
