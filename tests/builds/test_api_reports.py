@@ -19,6 +19,7 @@ from apps.builds import cases, files, received
 from apps.builds.models import Report, ReportFile, ReportGroup, TestCase, TestResult
 from apps.builds.retention import prune_batch
 from apps.builds.services import collect_build
+from apps.builds.signals import evidence_added
 from apps.leases import take
 from apps.ledger.models import Entry
 from apps.ledger.services import first_broken
@@ -95,6 +96,18 @@ class TestGoodOnes:
         assert (entry.actor.username, entry.subject) == ("jenkins", f"build:{build.pk}")
         assert entry.data["files"][0]["sha256"] == file.sha256
         assert first_broken(chain="web") is None
+
+    def test_it_is_told_once_it_is_there(self, aws, build, client, django_capture_on_commit_callbacks):
+        heard = []
+
+        def hear(build, **_) -> None:
+            heard.append((build.pk, Report.objects.count()))
+
+        evidence_added.connect(hear)
+        for _ in range(2):
+            with django_capture_on_commit_callbacks(execute=True):
+                send(client, build, ("a.xml", junit(passed=1)))
+        assert heard == [(build.pk, 1)]
 
     def test_it_is_among_the_builds_reports(self, aws, build, client):
         send(client, build, ("a.xml", junit(passed=1)))

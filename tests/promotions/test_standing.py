@@ -7,6 +7,8 @@ from django.test import TestCase
 from django.urls import reverse
 from django.utils import timezone
 
+from apps.builds.models import Build
+from apps.builds.signals import evidence_added
 from apps.catalog.services import revoke_role
 from apps.ledger.models import Entry
 from apps.promotions.models import Promotion, Standing
@@ -112,7 +114,8 @@ class StandingTests(TestCase):
         self.judged()
         wake_waiting_for(self.cast.release().build)
         assert resting()
-        wake_waiting_for(self.release.build)
+        # As it is told from below, where a report was sent.
+        evidence_added.send(sender=Build, build=self.release.build)
         assert not resting()
         self.judged()
         self.occupancy.until = timezone.now()
