@@ -27,7 +27,7 @@ def set_up() -> None:
     stack.callback(server.drop_database, name)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backend.settings")
     os.environ.setdefault("SECRET_KEY", "for-measurements-only-it-protects-nothing-0123456789")
-    os.environ.setdefault("ALLOWED_HOSTS", "localhost")
+    os.environ.setdefault("ALLOWED_HOSTS", "localhost,testserver")
     os.environ.setdefault("STATIC_FROM_SOURCE", "true")
     # What is measured is written to the terminal; each refusal in the log would be too.
     os.environ.setdefault("LOG_LEVEL", "ERROR")

@@ -1,0 +1,130 @@
+"""Lists of the admin site at 1,000 services and 100,000 builds: milliseconds, queries, and whole counts.
+
+Each list as a superuser and as a member of staff with a role in 20 services: the first page, the second, and
+with a filter by service where there is one. Whole requests through the test client, with rendering; in turns.
+"""
+
+import argparse
+import json
+import random
+import re
+import statistics
+import sys
+import time
+from typing import Any
+
+from bench import _django
+
+_django.set_up()
+
+from django.contrib import admin
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from apps.access.models import User
+from apps.catalog.models import Membership, Service
+from apps.promotions.reconcile import Reconciler
+from bench import _world
+
+SIZE = _world.Size(services=1000, builds=100, cases=100, environments=1)
+LIMIT_MS = 200.0
+# A count that stops somewhere is no count of the whole table.
+COUNTS = re.compile(r"SELECT COUNT\(\*\) AS", re.IGNORECASE)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench admin", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20, help="requests of each page; 20 unless given")
+    options = parser.parse_args()
+    began = time.perf_counter()
+    _world.fill(SIZE)
+    reconciler = Reconciler()
+    while reconciler.judge_promotions():
+        pass
+    print(f"made the data in {time.perf_counter() - began:.0f} s", file=sys.stderr)
+    pages = [page for page in all_pages() if opens(page)]
+    times: dict[tuple[str, str, str], list[float]] = {page[:3]: [] for page in pages}
+    queries: dict[tuple[str, str, str], list[str]] = {}
+    for page in pages:
+        with CaptureQueriesContext(connection) as seen:
+            ask(page)
+        queries[page[:3]] = [query["sql"] for query in seen]
+    for _ in range(options.rounds):
+        for page in random.sample(pages, len(pages)):
+            began = time.perf_counter()
+            ask(page)
+            times[page[:3]].append((time.perf_counter() - began) * 1000)
+    return show(times, queries)
+
+
+Page = tuple[str, str, str, Client, str]
+
+
+def all_pages() -> list[Page]:
+    superuser = User.objects.create(username="root", is_staff=True, is_superuser=True)
+    member = User.objects.create(username="member", is_staff=True)
+    services = list(Service.objects.order_by("?")[:20])
+    Membership.objects.bulk_create(
+        Membership(user=member, service=service, role="developer") for service in services
+    )
+    pages: list[Page] = []
+    for who, user in (("superuser", superuser), ("member", member)):
+        client = Client()
+        client.force_login(user)
+        for model, model_admin in admin.site._registry.items():
+            if model._meta.app_label == "unfold":
+                continue
+            label = model._meta.label
+            address = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+            pages += [
+                (who, label, "first page", client, address),
+                (who, label, "second page", client, f"{address}?p=2"),
+            ]
+            for each in model_admin.list_filter:
+                path = each[0] if isinstance(each, tuple) else each
+                if str(path).endswith("service"):
+                    chosen = f"{address}?{path}__id__exact={services[0].pk}"
+                    pages.append((who, label, "of a service", client, chosen))
+    return pages
+
+
+def opens(page: Page) -> bool:
+    """Some are for superusers alone, and some have no second page."""
+    return page[3].get(page[4]).status_code == 200
+
+
+def ask(page: Page) -> Any:
+    response = page[3].get(page[4])
+    assert response.status_code == 200, f"{page[:3]}: {response.status_code}"
+    return response
+
+
+def show(
+    times: dict[tuple[str, str, str], list[float]], queries: dict[tuple[str, str, str], list[str]]
+) -> int:
+    figures = []
+    print(f"{'list':<26}{'as':<11}{'page':<14}{'p50 ms':>8}{'p95 ms':>8}{'queries':>9}{'counts':>8}")
+    for (who, label, page), each in sorted(times.items(), key=lambda item: item[0][1]):
+        p95 = statistics.quantiles(each, n=20)[18]
+        counted = sum(bool(COUNTS.match(sql)) for sql in queries[who, label, page])
+        figure = {"list": label, "as": who, "page": page, "p95_ms": round(p95, 1)}
+        figure |= {"queries": len(queries[who, label, page]), "counts": counted}
+        figures.append(figure)
+        print(
+            f"{label:<26}{who:<11}{page:<14}{statistics.median(each):>8.0f}{p95:>8.0f}{figure['queries']:>9}"
+            f"{counted:>8}"
+        )
+    worst = max(figure["p95_ms"] for figure in figures)
+    summary = {
+        "worst_p95_ms": worst,
+        "most_queries": max(figure["queries"] for figure in figures),
+        "whole_counts": sum(figure["counts"] for figure in figures),
+    }
+    print(json.dumps({"bench": "admin", **summary, "lists": figures}))
+    return 0 if worst <= LIMIT_MS else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

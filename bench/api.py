@@ -1,0 +1,277 @@
+"""CPU of each list of the REST API for 50 rows, against a plain ModelViewSet and against json_agg in SQL.
+
+- ours: the whole request through the WSGI application, with middleware, token and permissions.
+- plain: the same way to a ModelViewSet with DRF's ModelSerializer and JSONRenderer, the same rows with the
+  same values, its relations loaded by select_related and prefetch_related.
+- json_agg: the statements that ours sends for rows, each wrapped so that PostgreSQL makes JSON of them, with
+  no request around them.
+
+CPU of this process for each (ms per request, medians of batches in turns), and of PostgreSQL's session.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+from bench import _django
+
+_django.set_up()
+
+from django.core.handlers.wsgi import WSGIHandler
+from django.db import connection
+from django.db.models import Model, Prefetch, QuerySet
+from django.urls import include, path
+from rest_framework.renderers import JSONRenderer
+from rest_framework.routers import SimpleRouter
+from rest_framework.serializers import ModelSerializer, ReadOnlyField
+from rest_framework.viewsets import ModelViewSet
+
+from apps.access.models import Token, User
+from apps.access.services import create_token
+from apps.api import Representation
+from apps.builds.api import BuildSerializer, TestResultSerializer, with_release
+from apps.builds.models import Build, TestResult
+from apps.catalog.api import EnvironmentSerializer, ServiceSerializer
+from apps.catalog.models import Environment, Service
+from apps.catalog.visibility import VisibleMixin
+from apps.deployments.api import DeploymentSerializer, TargetSerializer
+from apps.deployments.models import Deployment, HookEvent, Target
+from apps.gates.api import DecisionSerializer
+from apps.gates.models import Decision
+from apps.promotions.api import ApprovalSerializer, PromotionSerializer
+from apps.promotions.models import Approval, Promotion
+from apps.promotions.reconcile import Reconciler
+from apps.releases.api import ReleaseSerializer
+from apps.releases.models import Release
+from backend import urls
+from bench import _processor, _world
+
+SIZE = _world.Size(services=60, builds=10, cases=2_000, environments=3)
+ROWS, BATCH, BATCHES = 50, 10, 5
+LIMIT_MS = 2.0
+
+
+def plain(
+    model: type[Model], representation: type[Representation], **nested: type[ModelSerializer]
+) -> type[ModelSerializer]:
+    """A ModelSerializer with the values that ours has: own columns, those of relations, and rows below."""
+    declared: dict[str, Any] = {name: serializer(many=True) for name, serializer in nested.items()}
+    own = {field.name for field in model._meta.concrete_fields}
+    names = [*declared]
+    for column in representation.columns:
+        names.append(column)
+        if column not in own:
+            source = column.replace("__", ".") + (".pk" if is_relation(model, column) else "")
+            declared[column] = ReadOnlyField() if source == column else ReadOnlyField(source=source)
+    meta = type("Meta", (), {"model": model, "fields": names})
+    return type(f"Plain{model.__name__}", (ModelSerializer,), {**declared, "Meta": meta})
+
+
+def is_relation(model: type[Model], column: str) -> bool:
+    """Whether a lookup ends at another row, and so stands for its key; an annotation does not."""
+    *steps, last = column.split("__")
+    for step in steps:
+        model = model._meta.get_field(step).related_model  # type: ignore[assignment]
+    return any(field.name == last and field.is_relation for field in model._meta.get_fields())
+
+
+def plain_views(
+    serializer: type[ModelSerializer], rows: QuerySet[Any], service: str, *related: Any
+) -> type[ModelViewSet]:
+    joined = [each for each in related if isinstance(each, str)]
+    fetched = [each for each in related if not isinstance(each, str)]
+    queryset = rows.select_related(*joined) if joined else rows
+    attributes = {
+        "queryset": queryset.prefetch_related(*fetched),
+        "serializer_class": serializer,
+        "renderer_classes": [JSONRenderer],
+        "service_path": service,
+    }
+    return type(f"{serializer.__name__}ViewSet", (VisibleMixin, ModelViewSet), attributes)
+
+
+class Slug(Representation):
+    columns = ("slug",)
+
+
+def register_plain() -> None:
+    """Under /plain/, by the same names."""
+    place = ("environment__service", "environment__service")
+    target = plain(Target, TargetSerializer, events=plain(HookEvent, TargetSerializer.event))
+    deployment = plain(Deployment, DeploymentSerializer, targets=target)
+    promotion = plain(Promotion, PromotionSerializer, approvals=plain(Approval, ApprovalSerializer))
+    environment = plain(Environment, EnvironmentSerializer, upstreams=plain(Environment, Slug))
+    people = Prefetch("approvals", Approval.objects.select_related("user"))
+    build = plain(Build, BuildSerializer)
+    results = TestResult.objects.filter(report__build=newest_build())
+    views = {
+        "services": plain_views(plain(Service, ServiceSerializer), Service.objects.all(), ""),
+        "environments": plain_views(
+            environment,
+            Environment.objects.all(),
+            "service",
+            "service",
+            "standing__release",
+            Prefetch("upstreams"),
+        ),
+        "builds": plain_views(build, with_release(Build.objects.all()), "service", "service", "requested_by"),
+        "results": plain_views(
+            plain(TestResult, TestResultSerializer), results, "report__build__service", "report", "case"
+        ),
+        "releases": plain_views(
+            plain(Release, ReleaseSerializer), Release.objects.all(), "service", "service", "build"
+        ),
+        "deployments": plain_views(
+            deployment, Deployment.objects.all(), *place, "release", "promotion", Prefetch("targets__events")
+        ),
+        "decisions": plain_views(
+            plain(Decision, DecisionSerializer), Decision.objects.all(), *place, "release", "policy"
+        ),
+        "promotions": plain_views(
+            promotion,
+            Promotion.objects.all(),
+            *place,
+            "release",
+            "requested_by",
+            "decision",
+            "deployment",
+            people,
+        ),
+    }
+    router = SimpleRouter()
+    for name, view in views.items():
+        router.register(name, view, basename=f"plain-{name}")
+    urls.urlpatterns.insert(0, path("plain/", include(router.urls)))
+
+
+def newest_build() -> Build:
+    build = Build.objects.order_by("-id").first()
+    assert build is not None
+    return build
+
+
+class Site:
+    """The WSGI application, asked with a token."""
+
+    def __init__(self, secret: str) -> None:
+        self.application, self.secret = WSGIHandler(), secret
+
+    def get(self, address: str) -> bytes:
+        where, _, query = address.partition("?")
+        environ = {
+            "REQUEST_METHOD": "GET",
+            "PATH_INFO": where,
+            "QUERY_STRING": query,
+            "SERVER_NAME": "localhost",
+            "SERVER_PORT": "80",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "HTTP_AUTHORIZATION": f"Bearer {self.secret}",
+            "wsgi.input": BytesIO(),
+            "wsgi.url_scheme": "http",
+        }
+        statuses: list[str] = []
+        response = self.application(environ, lambda status, headers: statuses.append(status))
+        body = b"".join(response)
+        response.close()
+        assert statuses[0].startswith("200"), (address, statuses[0], body[:300])
+        return body
+
+
+def statements_of(ask: Callable[[], Any]) -> list[tuple[str, Any]]:
+    """The SELECTs that a request sends for rows: all but those for its token."""
+    found: list[tuple[str, Any]] = []
+
+    def seen(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith("SELECT") and "access_token" not in sql:
+            found.append((f"SELECT json_agg(told)::text FROM ({sql}) told", params))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(seen):
+        ask()
+    return found
+
+
+def in_sql(statements: list[tuple[str, Any]]) -> None:
+    with connection.cursor() as cursor:
+        for sql, params in statements:
+            cursor.execute(sql, params)
+            cursor.fetchone()
+
+
+def cpu_ms(ask: Callable[[], Any]) -> tuple[float, float]:
+    """CPU of this process and of PostgreSQL, each in ms per call over a batch."""
+    database, began = _processor.cpu_of_sessions(), time.process_time()
+    for _ in range(BATCH):
+        ask()
+    own = time.process_time() - began
+    return own * 1000 / BATCH, (_processor.cpu_of_sessions() - database) * 1000 / BATCH
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench api", description=__doc__)
+    parser.parse_args()
+    _world.fill(SIZE)
+    reconciler = Reconciler()
+    while reconciler.judge_promotions():
+        pass
+    while reconciler.judge_one_running_release():
+        pass
+    user = User.objects.create(username="reader", is_superuser=True)
+    token, secret = create_token(user=user, name="bench", scopes=["read"])
+    # As of a client that asks often: its last use is written once a minute.
+    Token.objects.filter(pk=token.pk).update(last_used_at=token.created_at)
+    register_plain()
+    site = Site(secret)
+    lists = ["services", "environments", "builds", "releases", "deployments", "decisions", "promotions"]
+    paths = {name: name for name in lists} | {"results": f"builds/{newest_build().pk}/results"}
+    figures = []
+    print(
+        f"{'list':<14}{'ours':>8}{'plain':>8}{'times':>7}{'json_agg':>10}{'ours, database':>16}   ms of CPU"
+    )
+    for name, address in paths.items():
+        figure = measure(site, f"/api/v1/{address}/?page_size={ROWS}", f"/plain/{name}/?page_size={ROWS}")
+        figures.append({"list": name, **figure})
+        print(
+            f"{name:<14}{figure['ours_ms']:>8}{figure['plain_ms']:>8}{figure['times_cheaper']:>7}"
+            f"{figure['json_agg_ms']:>10}{figure['ours_database_ms']:>16}"
+        )
+    worst = max(figure["ours_ms"] for figure in figures)
+    print(json.dumps({"bench": "api", "rows": ROWS, "worst_ms": worst, "lists": figures}))
+    return 0 if worst <= LIMIT_MS else 1
+
+
+def measure(site: Site, ours: str, theirs: str) -> dict[str, float]:
+    ways: dict[str, Callable[[], Any]] = {
+        "ours": lambda: site.get(ours),
+        "plain": lambda: site.get(theirs),
+    }
+    for address, ask in ((ours, ways["ours"]), (theirs, ways["plain"])):
+        rows = len(json.loads(ask())["results"])
+        assert rows == ROWS, f"{address} has {rows} rows"
+    statements = statements_of(ways["ours"])
+    ways["json_agg"] = lambda: in_sql(statements)
+    for ask in ways.values():
+        cpu_ms(ask)  # warm
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for _ in range(BATCHES):
+        for name, ask in ways.items():
+            found[name].append(cpu_ms(ask))
+    own = {name: statistics.median(own for own, _ in each) for name, each in found.items()}
+    return {
+        "ours_ms": round(own["ours"], 2),
+        "plain_ms": round(own["plain"], 2),
+        "times_cheaper": round(own["plain"] / own["ours"], 1),
+        "json_agg_ms": round(own["json_agg"], 2),
+        # In ticks of 10 ms, so the mean.
+        "ours_database_ms": round(statistics.mean(other for _, other in found["ours"]), 2),
+        "json_agg_database_ms": round(statistics.mean(other for _, other in found["json_agg"]), 2),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
