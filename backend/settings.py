@@ -184,6 +184,8 @@ SPECTACULAR_SETTINGS = {
         "DeploymentStatus": "apps.deployments.models.Deployment.Status",
         "PromotionStatus": "apps.promotions.models.Promotion.Status",
         "Verdict": "apps.gates.verdicts.Verdict",
+        "ChangeOfTest": "apps.builds.compare.Kind",
+        "WindowKind": "apps.promotions.models.Window.Kind",
         "ApprovalVerdict": "apps.promotions.models.Approval.Verdict",
     },
     "POSTPROCESSING_HOOKS": [

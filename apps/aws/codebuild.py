@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from apps.aws.errors import translated
-from apps.aws.session import client
+from apps.aws.session import client, console_region
 
 if TYPE_CHECKING:
     from mypy_boto3_codebuild import CodeBuildClient
@@ -264,3 +265,16 @@ def _codebuild(
         "codebuild", connect_timeout=connect_timeout, read_timeout=read_timeout, attempts=attempts
     )
     return codebuild
+
+
+def console_url(build_id: str) -> str:
+    """The page of a build in AWS's console; empty where it has none, as in an embedded AWS."""
+    region = console_region("codebuild")
+    if not region:
+        return ""
+    project = quote(build_id.partition(":")[0], safe="")
+    build = quote(build_id, safe="")
+    return (
+        f"https://{region}.console.aws.amazon.com/codesuite/codebuild/projects/{project}/build/{build}"
+        f"/?region={region}"
+    )

@@ -40,6 +40,18 @@ def client(
     return _client(service, connect_timeout, read_timeout, attempts, place)
 
 
+def console_region(service: str) -> str | None:
+    """The region whose console shows a service; None where it is not known, or the endpoint is another's."""
+    if os.environ.get("AWS_ENDPOINT_URL") or os.environ.get(f"AWS_ENDPOINT_URL_{service.upper()}"):
+        return None
+    return _region()
+
+
+def _region() -> str | None:
+    # AWS_REGION is what Lambda, ECS and CodeBuild set; boto3 itself reads only AWS_DEFAULT_REGION.
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+
+
 @cache
 def _client(
     service: str, connect_timeout: float, read_timeout: float, attempts: int, place: tuple[str | None, ...]
@@ -55,7 +67,6 @@ def _client(
         # Buckets as host names need DNS for each bucket, which a local endpoint has not.
         s3={"addressing_style": "path" if os.environ.get("AWS_ENDPOINT_URL") else "auto"},
     )
-    # AWS_REGION is what Lambda, ECS and CodeBuild set; boto3 itself reads only AWS_DEFAULT_REGION.
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    region = _region()
     # A session of its own: boto3's default one is not safe to use from several threads.
     return boto3.session.Session(region_name=region).client(service, config=config)  # type: ignore[call-overload]  # the service is a variable here

@@ -11,7 +11,10 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 
 from apps.admin_base import LABELS, ReadOnlyAdmin, ReadOnlyInline, only, pretty
-from apps.builds import flaky_admin  # noqa: F401  # it registers itself
+from apps.builds import (
+    flaky_admin,  # noqa: F401  # it registers itself
+    page,
+)
 from apps.builds.coverage import (
     COVERAGE,
     Comparison,
@@ -19,6 +22,7 @@ from apps.builds.coverage import (
     earlier_report,
     percent,
 )
+from apps.builds.links import build_links
 from apps.builds.models import Build, Report, ReportFile, TestCase, TestResult
 from apps.builds.parsers.file_coverage import FileCoverage
 from apps.errors import DomainError
@@ -132,7 +136,7 @@ class BuildAdmin(ReadOnlyAdmin):
         "problem",
         "show_deviations",
         "show_exports",
-        "show_log",
+        "show_links",
         "requested_by",
         "started_at",
         "finished_at",
@@ -140,6 +144,21 @@ class BuildAdmin(ReadOnlyAdmin):
         "collected_at",
     )
     inlines = (ReportInline,)
+    change_form_outer_before_template = "builds/build_before.html"
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        build = self.get_object(request, object_id or "")
+        context: dict[str, Any] = {}
+        if build:
+            compared = page.comparison(request, build, self.get_queryset(request))
+            context = {"comparison": compared, "trend": page.trend(build)}
+        return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), **context})
 
     @display(description="status", label=LABELS, ordering="status")
     def show_status(self, build: Build) -> str:
@@ -159,11 +178,13 @@ class BuildAdmin(ReadOnlyAdmin):
     def show_exports(self, build: Build) -> str:
         return pretty(build.exports)
 
-    @display(description="log")
-    def show_log(self, build: Build) -> str:
-        if not build.log_url.startswith(("https://", "http://")):
+    @display(description="elsewhere")
+    def show_links(self, build: Build) -> str:
+        links = build_links(build)
+        if not links:
             return build.log_url or "-"
-        return format_html('<a class="text-link" href="{0}" rel="noreferrer">{0}</a>', build.log_url)
+        row = '<a class="mr-4 text-link" href="{}" rel="noreferrer">{}</a>'
+        return format_html_join("", row, ((url, name) for name, url in links.items()))
 
 
 @admin.register(Report)
@@ -205,6 +226,18 @@ class ReportAdmin(ReadOnlyAdmin):
         "arn",
     )
     inlines = (TestResultInline, ReportFileInline)
+    change_form_before_template = "builds/report_before.html"
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        report = self.get_object(request, object_id or "")
+        context = page.report(report) if report else {}
+        return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), **context})
 
     def get_inlines(self, request: HttpRequest, obj: Report | None) -> Any:
         """Without test cases where there can be none."""
@@ -265,6 +298,19 @@ class TestCaseAdmin(ReadOnlyAdmin):
     list_filter = (only("service"),)
     list_select_related = ("service",)
     search_fields = ("name", "class_name")
+    fields = ("service", "group", "suite", "class_name", "name", "ordinal")
+    change_form_outer_before_template = "builds/case_before.html"
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        case = self.get_object(request, object_id or "")
+        context = page.case(request, case) if case else {}
+        return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), **context})
 
 
 @admin.register(TestResult)

@@ -1,6 +1,6 @@
 """Builds, their reports and what did not pass in them, at the REST API."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, Any, ClassVar, cast
 
 import django_filters
@@ -19,8 +19,13 @@ from rest_framework.utils.urls import replace_query_param
 from apps.access.models import Scope
 from apps.access.permissions import acting_user
 from apps.api import Polled, Representation, RowsMixin, StrictSerializer, below, read_query
+from apps.builds import trends
+from apps.builds.compare import PAGE, PAGE_LIMIT, Comparison, Kind, Slower, compare_builds, to_json
 from apps.builds.coverage import compare_coverage, coverage_report
-from apps.builds.models import Build, Report, TestResult
+from apps.builds.history import RUNS, RUNS_LIMIT, case_history, search_cases
+from apps.builds.models import Build, Report, ReportFile, TestCase, TestResult
+from apps.builds.parsers.case import Outcome
+from apps.builds.report import FAILURES_SHOWN, SLOWEST_SHOWN, failures, slowest_cases
 from apps.builds.received import ReceivedFile, ReportsParser
 from apps.builds.services import register_build
 from apps.builds.uploads import SentFile, add_report
@@ -115,7 +120,7 @@ class ReportSerializer(Representation):
         allow_null=True, help_text="When its cases were removed; its counters stayed."
     )
 
-    columns = (
+    columns: ClassVar[tuple[str, ...]] = (
         "id",
         "name",
         "source",
@@ -144,7 +149,7 @@ class ReportSerializer(Representation):
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
         asked = ("type", "parsed", "lines_total", "problem")
         complete = Report(**{name: row[name] for name in asked}).complete
-        own = {name: row[name] for name in self.columns if name != "asserted_by__username"}
+        own = {name: row[name] for name in ReportSerializer.columns if name != "asserted_by__username"}
         return own | {"asserted_by": row["asserted_by__username"], "complete": complete}
 
 
@@ -339,11 +344,314 @@ class ReportRequestSerializer(StrictSerializer):
     )
 
 
+class CaseOutcomeSerializer(Representation):
+    """How a test ended in a report."""
+
+    outcome = serializers.ChoiceField([each.value for each in Outcome])
+    duration_ns = serializers.IntegerField(help_text="In steps of 10,000.")
+    flaky = serializers.BooleanField(
+        help_text="Whether attempts of it both failed and passed in this report."
+    )
+
+
+class NamedCaseSerializer(Representation):
+    """A test by what names it; apps.builds.naming.CaseName."""
+
+    case = serializers.CharField(help_text="The test's id; a string, since it is a large number.")
+    group = serializers.CharField(help_text="Its report group.")
+    suite = serializers.CharField()
+    class_name = serializers.CharField()
+    name = serializers.CharField()
+    ordinal = serializers.IntegerField(help_text="Tells tests of the same name in one report apart.")
+
+
+class CaseChangeSerializer(NamedCaseSerializer):
+    """A test that went another way than before."""
+
+    kind = serializers.ChoiceField(Kind.choices)
+    before = CaseOutcomeSerializer(allow_null=True, help_text="Null where the test was not there.")
+    after = CaseOutcomeSerializer(allow_null=True)
+
+
+class ComparedBuildSerializer(Representation):
+    id = serializers.IntegerField()
+    codebuild_id = serializers.CharField()
+    commit = serializers.CharField()
+    source_version = serializers.CharField()
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+
+class SlowerSerializer(Representation):
+    factor = serializers.FloatField()
+    minimum_ms = serializers.IntegerField()
+
+
+class ComparisonSerializer(Representation):
+    """Two builds' tests beside each other; apps.builds.compare.to_json builds it."""
+
+    build = ComparedBuildSerializer()
+    against = ComparedBuildSerializer()
+    reliable = serializers.BooleanField(help_text="Whether all reports of both are complete.")
+    problems = serializers.ListField(child=serializers.CharField(), help_text="Why it is not reliable.")
+    slower_than = SlowerSerializer()
+    counts = serializers.DictField(child=serializers.IntegerField(), help_text="All of each kind.")
+    cases = CaseChangeSerializer(many=True, help_text="Of the kind asked for, or of each the first ones.")
+    next = serializers.URLField(allow_null=True, help_text="The next page of the kind asked for.")
+
+
+class ComparisonQuerySerializer(StrictSerializer):
+    kind = serializers.ChoiceField(
+        Kind.choices, required=False, help_text="Show cases of this kind, page by page."
+    )
+    offset = serializers.IntegerField(
+        min_value=0, max_value=2_000_000, default=0, help_text="How many of the kind to pass over."
+    )
+    page_size = serializers.IntegerField(min_value=1, max_value=PAGE_LIMIT, default=PAGE)
+    factor = serializers.FloatField(
+        min_value=1,
+        max_value=1000,
+        default=Slower.factor,
+        help_text="A slower test takes so many times as long …",
+    )
+    minimum_ms = serializers.IntegerField(
+        min_value=0,
+        max_value=86_400_000,
+        default=Slower.minimum_ms,
+        help_text="… and so many milliseconds more.",
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs["offset"] and "kind" not in attrs:
+            raise serializers.ValidationError({"offset": ["Only pages of one kind have it: name the kind."]})
+        return attrs
+
+
+def comparison_query(request: Request) -> tuple[Slower, dict[str, Any]]:
+    """When a test is slower, and which cases are to be shown, as a request asks."""
+    told = read_query(request, ComparisonQuerySerializer)
+    kind = Kind(told["kind"]) if "kind" in told else None
+    shown = {"kind": kind, "offset": told["offset"], "limit": told["page_size"]}
+    return Slower(told["factor"], told["minimum_ms"]), shown
+
+
+def comparison_answer(
+    request: Request, comparison: Comparison, *, before: Build, after: Build, shown: Mapping[str, Any]
+) -> Response:
+    """A comparison with the address of its next page."""
+    row = to_json(comparison, before=before, after=after, **shown)
+    kind, end = shown["kind"], shown["offset"] + shown["limit"]
+    more = kind is not None and row["counts"][str(kind)] > end
+    address = request.build_absolute_uri()
+    return Response(row | {"next": replace_query_param(address, "offset", end) if more else None})
+
+
+class ReportFileSerializer(Representation):
+    """A raw file in S3, as it was read."""
+
+    bucket = serializers.CharField()
+    key = serializers.CharField()
+    version = serializers.CharField()
+    size = serializers.IntegerField(help_text="In bytes.")
+    sha256 = serializers.CharField()
+
+    columns = ("bucket", "key", "version", "size", "sha256")
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {name: row[name] for name in self.columns}
+
+
+class ReportOfBuildSerializer(ReportSerializer):
+    """A report with the build that it is of."""
+
+    service = serializers.SlugField()
+    build = serializers.IntegerField()
+    codebuild_id = serializers.CharField()
+    commit = serializers.CharField()
+    created_at = serializers.DateTimeField()
+
+    columns = (
+        *ReportSerializer.columns,
+        "build__service__slug",
+        "build",
+        "build__codebuild_id",
+        "build__commit",
+        "created_at",
+    )
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return super().to_representation(row) | {
+            "service": row["build__service__slug"],
+            "build": row["build"],
+            "codebuild_id": row["build__codebuild_id"],
+            "commit": row["build__commit"],
+            "created_at": row["created_at"],
+        }
+
+
+class SlowCaseSerializer(NamedCaseSerializer):
+    outcome = serializers.ChoiceField([each.value for each in Outcome])
+    duration_ns = serializers.IntegerField(help_text="In steps of 10,000.")
+    flaky = serializers.BooleanField()
+
+
+class FailureSerializer(NamedCaseSerializer):
+    status = serializers.ChoiceField(TestResult.Status.choices)
+    duration_ns = serializers.IntegerField()
+    message = serializers.CharField(help_text="Message and details, at most 2,000 characters.")
+
+
+class ReportLinksSerializer(Representation):
+    build = serializers.URLField()
+    results = serializers.URLField(help_text="All of its tests that did not pass.")
+    page = serializers.URLField(help_text="Its page in the admin site.")
+
+
+class ReportDetailSerializer(ReportOfBuildSerializer):
+    """A report: counts, what failed, what took longest, and where it came from."""
+
+    failures = FailureSerializer(many=True, help_text=f"The first {FAILURES_SHOWN}; links.results has all.")
+    slowest = SlowCaseSerializer(many=True, help_text=f"The {SLOWEST_SHOWN} that took longest.")
+    files = ReportFileSerializer(many=True)
+    links = ReportLinksSerializer()
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        request, build = self.context["request"], row["build"]
+        file = ReportFileSerializer()
+        results = reverse("test-result-list", kwargs={"build": build}, request=request)
+        return super().to_representation(row) | {
+            "failures": row["failures"],
+            "slowest": row["slowest"],
+            "files": [file.to_representation(each) for each in row["files"]],
+            "links": {
+                "build": reverse("build-detail", args=[build], request=request),
+                "results": replace_query_param(results, "report", row["name"]),
+                "page": reverse("admin:builds_report_change", args=[row["id"]], request=request),
+            },
+        }
+
+
+class TestCaseSerializer(Representation):
+    """A test of a service."""
+
+    __test__ = False
+
+    id = serializers.CharField(help_text="A string, since it is a large number.")
+    service = serializers.SlugField()
+    group = serializers.CharField(help_text="Its report group.")
+    suite = serializers.CharField()
+    class_name = serializers.CharField()
+    name = serializers.CharField()
+    ordinal = serializers.IntegerField(help_text="Tells tests of the same name in one report apart.")
+
+    columns = ("id", "service__slug", "group", "suite", "class_name", "name", "ordinal")
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "id": str(row["id"]),
+            "service": row["service__slug"],
+            "group": row["group"],
+            "suite": row["suite"],
+            "class_name": row["class_name"],
+            "name": row["name"],
+            "ordinal": row["ordinal"],
+        }
+
+
+class RunSerializer(Representation):
+    """How a test ended in one report."""
+
+    report = serializers.IntegerField()
+    build = serializers.IntegerField()
+    commit = serializers.CharField()
+    source_version = serializers.CharField()
+    finished_at = serializers.DateTimeField(allow_null=True)
+    complete = serializers.BooleanField(help_text="Whether the report is.")
+    ended = CaseOutcomeSerializer(allow_null=True, help_text="Null where the report does not have the test.")
+    message = serializers.CharField()
+
+
+class HistorySerializer(TestCaseSerializer):
+    """A test through the newest reports of its group; apps.builds.history.History.to_json builds it."""
+
+    first_failure = RunSerializer(allow_null=True, help_text="The oldest of these runs that failed.")
+    last_pass = RunSerializer(allow_null=True, help_text="The newest that passed.")
+    failing_since = RunSerializer(
+        allow_null=True, help_text="The first that failed after the last that passed; null if none did."
+    )
+    runs = RunSerializer(many=True, help_text="Newest first.")
+
+
+class HistoryQuerySerializer(StrictSerializer):
+    limit = serializers.IntegerField(
+        min_value=1, max_value=RUNS_LIMIT, default=RUNS, help_text="How many reports to look at."
+    )
+    branch = serializers.CharField(
+        max_length=1024, default="", help_text="Only builds of this source_version."
+    )
+
+
 class BuildFilter(django_filters.FilterSet):
     service = django_filters.CharFilter("service__slug", help_text="A service's slug.")
     codebuild_id = django_filters.CharFilter("codebuild_id")
     commit = django_filters.CharFilter("commit")
     status = django_filters.ChoiceFilter(choices=Build.Status.choices)
+
+
+class TrendSerializer(Representation):
+    """A build with the totals of its reports; apps.builds.trends adds them up."""
+
+    id = serializers.IntegerField(help_text="The build's.")
+    service = serializers.SlugField()
+    codebuild_id = serializers.CharField()
+    commit = serializers.CharField()
+    source_version = serializers.CharField()
+    status = serializers.ChoiceField(Build.Status.choices)
+    finished_at = serializers.DateTimeField(allow_null=True)
+    tests = serializers.IntegerField()
+    passed = serializers.IntegerField()
+    failed = serializers.IntegerField()
+    errors = serializers.IntegerField()  # type: ignore[assignment]  # the name of DRF's own property
+    skipped = serializers.IntegerField()
+    unknown = serializers.IntegerField()
+    pass_rate = serializers.FloatField(
+        allow_null=True, help_text="Percent of the executed tests, rounded down; null where none was."
+    )
+    duration_ns = serializers.IntegerField(help_text="What the tests took, added up.")
+    lines_covered = serializers.IntegerField(allow_null=True)
+    lines_total = serializers.IntegerField(allow_null=True)
+    line_rate = serializers.FloatField(allow_null=True, help_text="Percent of the lines, rounded down.")
+    complete = serializers.BooleanField(help_text="Whether each of its reports is.")
+
+    columns = trends.COLUMNS
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return trends.as_told(row)
+
+
+class TrendFilter(django_filters.FilterSet):
+    service = django_filters.CharFilter("service__slug", help_text="A service's slug.")
+    branch = django_filters.CharFilter("source_version", help_text="What CodeBuild was told to build.")
+    report = django_filters.CharFilter("reports__name", help_text="Add up the reports of this name alone.")
+
+
+class ReportFilter(django_filters.FilterSet):
+    service = django_filters.CharFilter("build__service__slug", help_text="A service's slug.")
+    build = django_filters.NumberFilter("build", help_text="A build's id.")
+    name = django_filters.CharFilter("name")
+    type = django_filters.CharFilter("type")
+
+
+class TestCaseFilter(django_filters.FilterSet):
+    __test__ = False
+
+    service = django_filters.CharFilter("service__slug", help_text="A service's slug.")
+    group = django_filters.CharFilter("group", help_text="A report group's name.")
+    search = django_filters.CharFilter(
+        method="find", help_text="A part of the class or the name; Class::name looks for each in its own."
+    )
+
+    def find(self, cases: QuerySet[TestCase], name: str, value: str) -> QuerySet[TestCase]:
+        return search_cases(cases, value)
 
 
 class TestResultFilter(django_filters.FilterSet):
@@ -412,6 +720,23 @@ class BuildViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, views
             "files": [file.to_json() for file in files[end - query["page_size"] : end]],
         }
         return Response(row)
+
+    @extend_schema(
+        parameters=[
+            ComparisonQuerySerializer,
+            OpenApiParameter("against", int, OpenApiParameter.PATH, description="An earlier build's id."),
+        ],
+        responses=ComparisonSerializer,
+    )
+    @action(detail=True, url_path=r"comparison/(?P<against>[0-9]+)")
+    def comparison(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Compare a build's tests with those of another build of its service."""
+        than, shown = comparison_query(request)
+        builds = visible(Build.objects.all(), request.user, self.service_path)
+        after = get_object_or_404(builds, pk=kwargs["pk"])
+        before = get_object_or_404(builds, pk=kwargs["against"])
+        comparison = compare_builds(before=before, after=after, than=than)
+        return comparison_answer(request, comparison, before=before, after=after, shown=shown)
 
     def get_serializer_class(self) -> type[Representation]:
         return BuildSerializer if self.action == "list" else BuildDetailSerializer
@@ -489,3 +814,60 @@ class TestResultViewSet(OfBuild, mixins.ListModelMixin):
     def get_queryset(self) -> Any:
         rows = super().get_queryset()
         return rows if getattr(self, "swagger_fake_view", False) else rows.filter(report__build=self.build())
+
+
+class ReportViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet):
+    """Test and coverage reports: counts, failures, the slowest tests, and where they came from."""
+
+    queryset = Report.objects.all()
+    service_path = "build__service"
+    filterset_class = ReportFilter
+
+    def get_serializer_class(self) -> type[Representation]:
+        return ReportOfBuildSerializer if self.action == "list" else ReportDetailSerializer
+
+    def nest(self, rows: Sequence[dict[str, Any]]) -> None:
+        if self.action == "list":
+            return
+        below(rows, "files", ReportFile.objects.values("report", *ReportFileSerializer.columns), "report")
+        for row in rows:
+            row["failures"] = [each.to_json() for each in failures(row["id"], limit=FAILURES_SHOWN)]
+            row["slowest"] = [
+                name.to_json()
+                | {"outcome": each.outcome.value, "duration_ns": each.duration_ns, "flaky": each.flaky}
+                for name, each in slowest_cases(row["id"], limit=SLOWEST_SHOWN)
+            ]
+
+
+class TestCaseViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet):
+    """The tests of all reports, by name, and how each ended through the builds."""
+
+    __test__ = False
+
+    queryset = TestCase.objects.all()
+    serializer_class = TestCaseSerializer
+    service_path = "service"
+    filterset_class = TestCaseFilter
+    lookup_value_regex = "-?[0-9]+"
+
+    @extend_schema(parameters=[HistoryQuerySerializer], responses=HistorySerializer)
+    @action(detail=True)
+    def history(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Tell how a test ended in the newest reports of its group, and since when it fails."""
+        query = read_query(request, HistoryQuerySerializer)
+        row = self.get_object()
+        case = TestCase.objects.only("report_group", "position").get(pk=row["id"])
+        told = case_history(case, **query)
+        return Response(TestCaseSerializer().to_representation(row) | told.to_json())
+
+
+class TrendViewSet(RowsMixin, VisibleMixin, mixins.ListModelMixin, viewsets.GenericViewSet):
+    """From build to build: tests, pass rate, duration and coverage. Only builds whose reports were read."""
+
+    queryset = trends.read_builds()
+    serializer_class = TrendSerializer
+    service_path = "service"
+    filterset_class = TrendFilter
+
+    def nest(self, rows: Sequence[dict[str, Any]]) -> None:
+        trends.add_totals(list(rows), report=self.request.query_params.get("report", ""))

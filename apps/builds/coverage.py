@@ -84,10 +84,12 @@ class Comparison:
 
 def percent(of: Coverage | FileCoverage | None) -> float | None:
     """The share of lines that were run, for people; None where there are none. Gates compare whole lines."""
-    if of is None or not of.lines_total:
-        return None
-    # Rounded down, so that 100 means all of them.
-    return of.lines_covered * 10_000 // of.lines_total / 100
+    return None if of is None else share(of.lines_covered, of.lines_total)
+
+
+def share(part: int, whole: int) -> float | None:
+    """Of a hundred, rounded down, so that 100 means all of them; None of nothing."""
+    return part * 10_000 // whole / 100 if whole else None
 
 
 def counts(of: Coverage | FileCoverage | None) -> dict[str, Any] | None:

@@ -7,6 +7,8 @@ report. The other four are its duration, big-endian, in units of 10 µs; 11.9 ho
 """
 
 import struct
+import sys
+from array import array
 from typing import NamedTuple
 
 from apps.builds.parsers.case import Outcome
@@ -25,6 +27,8 @@ CODES = {
 LAYOUT = struct.Struct(">BI")
 
 _OUTCOMES = {code: outcome for outcome, code in CODES.items()}
+# By code, as within one report: error, failed, unknown, skipped, passed; absent is none of them.
+_GRAVITY = {3: 5, 2: 4, 5: 3, 4: 2, 1: 1, 0: 0}
 
 
 class Ended(NamedTuple):
@@ -33,6 +37,11 @@ class Ended(NamedTuple):
     outcome: Outcome
     duration_ns: int
     flaky: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """For people."""
+        return self.duration_ns / 1e9
 
 
 def units(duration_ns: int) -> int:
@@ -48,3 +57,30 @@ def ended(data: bytes | bytearray | memoryview, position: int = 0) -> Ended | No
     if not code:
         return None
     return Ended(_OUTCOMES[code & ~FLAKY], duration * UNIT_NS, bool(code & FLAKY))
+
+
+def codes(data: bytes) -> bytes:
+    """How each case ended, one byte by position."""
+    return data[::SIZE]
+
+
+def durations(data: bytes) -> "array[int]":
+    """How long each case took, in units, by position. Some milliseconds for a million."""
+    raw = bytearray(len(data) // SIZE * 4)
+    for byte in range(4):
+        raw[byte::4] = data[byte + 1 :: SIZE]
+    found = array("I")
+    found.frombytes(raw)
+    if sys.byteorder == "little":
+        found.byteswap()
+    return found
+
+
+def together(one: bytes, other: bytes) -> bytes:
+    """Two reports of one group in one build: of a case that both have, the graver outcome."""
+    longer, shorter = (one, other) if len(one) >= len(other) else (other, one)
+    merged = bytearray(longer)
+    for start in range(0, len(shorter), SIZE):
+        if _GRAVITY[shorter[start] & ~FLAKY] > _GRAVITY[merged[start] & ~FLAKY]:
+            merged[start : start + SIZE] = shorter[start : start + SIZE]
+    return bytes(merged)

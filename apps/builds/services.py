@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from apps.access.models import User
@@ -33,6 +34,15 @@ RENEW_EVERY = 5.0  # seconds
 # What a build tells Lockkeeper by its exported variables; what else it exports is not kept.
 EXPORT_PREFIX = "LOCKKEEPER_"
 EXPORTS = ("LOCKKEEPER_BUNDLE_KEY", "LOCKKEEPER_BUNDLE_VERSION", "LOCKKEEPER_BUNDLE_SHA256")
+
+
+def get_build(name: str) -> Build:
+    """The build of that id, ours or CodeBuild's; NotFound otherwise."""
+    match = Q(pk=int(name)) if re.fullmatch(r"[0-9]{1,18}", name) else Q(codebuild_id=name)
+    build = Build.objects.select_related("service").filter(match).first()
+    if build is None:
+        raise NotFound(f"There is no build {name[:120]!r}: give its id, or CodeBuild's project:uuid.")
+    return build
 
 
 def register_build(

@@ -2,7 +2,14 @@
 
 from rest_framework.routers import SimpleRouter
 
-from apps.builds.api import BuildReportViewSet, BuildViewSet, TestResultViewSet
+from apps.builds.api import (
+    BuildReportViewSet,
+    BuildViewSet,
+    ReportViewSet,
+    TestCaseViewSet,
+    TestResultViewSet,
+    TrendViewSet,
+)
 from apps.builds.flaky_api import CaseStateViewSet
 
 router = SimpleRouter()
@@ -10,4 +17,7 @@ router.register("builds", BuildViewSet, basename="build")
 router.register(r"builds/(?P<build>[0-9]+)/reports", BuildReportViewSet, basename="build-report")
 router.register(r"builds/(?P<build>[0-9]+)/results", TestResultViewSet, basename="test-result")
 router.register("case-states", CaseStateViewSet, basename="case-state")
+router.register("reports", ReportViewSet, basename="report")
+router.register("cases", TestCaseViewSet, basename="test-case")
+router.register("trends", TrendViewSet, basename="trend")
 urlpatterns = router.urls

@@ -5,7 +5,7 @@ from typing import Any
 
 import django_filters
 from django.utils import timezone
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import mixins, serializers, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.generics import get_object_or_404
@@ -16,6 +16,13 @@ from rest_framework.reverse import reverse
 from apps.access.models import Scope
 from apps.access.permissions import acting_user, require_scope
 from apps.api import CommentSerializer, Polled, Representation, RowsMixin, StrictSerializer, below
+from apps.builds.api import (
+    ComparisonQuerySerializer,
+    ComparisonSerializer,
+    comparison_answer,
+    comparison_query,
+)
+from apps.builds.models import Build
 from apps.catalog.models import Environment
 from apps.catalog.visibility import VisibleMixin, visible
 from apps.deployments.api import DeploymentBriefSerializer
@@ -23,6 +30,7 @@ from apps.errors import NotFound
 from apps.gates.api import FindingSerializer
 from apps.gates.verdicts import Verdict
 from apps.promotions import describe, services
+from apps.promotions.compare import compare_with_running
 from apps.promotions.explanation import explain_promotion
 from apps.promotions.models import Approval, Override, Promotion
 from apps.promotions.override_api import OverrideBriefSerializer
@@ -354,3 +362,26 @@ class PromotionViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, v
         body = CommentSerializer(data=self.request.data)
         body.is_valid(raise_exception=True)
         return body.validated_data["comment"]
+
+
+@extend_schema(
+    parameters=[
+        ComparisonQuerySerializer,
+        OpenApiParameter("environment", int, OpenApiParameter.PATH, description="An environment's id."),
+    ],
+    responses=ComparisonSerializer,
+)
+class RunningComparisonViewSet(viewsets.GenericViewSet[Any]):
+    """What a build's tests change of those of what an environment runs."""
+
+    queryset = Build.objects.all()
+    serializer_class = ComparisonSerializer
+
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Compare a build's tests with those of the build that an environment runs: 409 if nothing does."""
+        than, shown = comparison_query(request)
+        environments = visible(Environment.objects.all(), request.user, "service")
+        environment = get_object_or_404(environments, pk=kwargs["environment"])
+        build = get_object_or_404(visible(Build.objects.all(), request.user, "service"), pk=kwargs["pk"])
+        before, comparison = compare_with_running(build=build, environment=environment, than=than)
+        return comparison_answer(request, comparison, before=before, after=build, shown=shown)

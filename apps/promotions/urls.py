@@ -2,7 +2,7 @@
 
 from rest_framework.routers import SimpleRouter
 
-from apps.promotions.api import PromotionViewSet
+from apps.promotions.api import PromotionViewSet, RunningComparisonViewSet
 from apps.promotions.hold_api import PinViewSet, VetoViewSet
 from apps.promotions.override_api import OverrideViewSet
 from apps.promotions.quarantine_api import QuarantineViewSet
@@ -15,4 +15,9 @@ router.register("vetoes", VetoViewSet, basename="veto")
 router.register("windows", WindowViewSet, basename="window")
 router.register("overrides", OverrideViewSet, basename="override")
 router.register("quarantines", QuarantineViewSet, basename="quarantine")
+router.register(
+    r"environments/(?P<environment>[0-9]+)/comparison",
+    RunningComparisonViewSet,
+    basename="running-comparison",
+)
 urlpatterns = router.urls

@@ -11,9 +11,9 @@ from django.test import Client, TestCase
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 
-from apps.builds.models import Build
+from apps.builds.models import Build, Report
 from apps.builds.models import TestCase as TestCaseRow
-from apps.catalog.models import Membership
+from apps.catalog.models import Environment, Membership
 from apps.promotions.models import Promotion, Standing, Veto
 from apps.releases.models import Release
 from tests.clients import ApiClient
@@ -92,13 +92,15 @@ WRITES = {
     "quarantine-lift": Write({"approver", "operator", "superuser"}),
 }
 # Where a parameter of an address is not the view's own lookup.
-PARAMETERS = {"build": (Build, "pk")}
+PARAMETERS = {"build": (Build, "pk"), "against": (Build, "pk"), "environment": (Environment, "pk")}
 # Filters that are not a plain lookup: where their value is.
 FILTERS = {
     ("decision-list", "promotion"): (Promotion, "pk"),
     ("environment-list", "still_passes"): (Standing, "still_passes"),
     ("veto-list", "environment"): (Veto, "environment__slug"),
     ("veto-list", "stands"): (Veto, "stands"),
+    ("test-case-list", "search"): (TestCaseRow, "name"),
+    ("trend-list", "report"): (Report, "name"),
 }
 # Of no service: the same for everybody.
 COMMON = {"rule-list", "rule-detail"}

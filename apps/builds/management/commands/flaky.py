@@ -8,8 +8,8 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 from apps.builds.flaky import rebuild_states
 from apps.builds.flaky_api import CaseStateSerializer, Shown, add_quarantines
-from apps.builds.management.commands.reports import printable
 from apps.builds.models import CaseState, ReportGroup
+from apps.builds.tell import printable
 from apps.catalog.services import get_service
 from apps.commands import DomainCommand
 

@@ -1,25 +1,35 @@
-"""Read test and coverage reports as the gate reads them, and tell what a build covered."""
+"""Read test and coverage reports as the gate reads them, and tell what was kept of them."""
 
 import json
 import sys
 from argparse import ArgumentParser
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from django.core.serializers.json import DjangoJSONEncoder
+
+from apps.builds import compare, tell, trends
+from apps.builds.compare import Slower
 from apps.builds.coverage import Comparison, compare_coverage, coverage_report, percent
-from apps.builds.models import Build
+from apps.builds.history import RUNS_LIMIT, case_history, find_case
 from apps.builds.parsers import FORMATS
+from apps.builds.report import whole_report
+from apps.builds.services import get_build
 from apps.builds.summary import SIZE_LIMIT, Summary, summarise, tests
+from apps.builds.tell import printable
+from apps.catalog.services import get_service
 from apps.commands import DomainCommand
-from apps.errors import NotFound
 
 COLUMNS = ("tests", "passed", "failed", "errors", "skipped")
 
 
 class Command(DomainCommand):
     help = (
-        "Read test and coverage reports as the gate reads them. `parse` tells what report files hold, and "
-        "needs no database; it ends with 1 if any file was refused. `coverage` tells how much of each file "
-        "the tests of a build ran, and how that changed against another build."
+        "Read test and coverage reports as the gate reads them. `parse` tells what report files hold, needs "
+        "no database, and ends with 1 if any file was refused. The others tell what was kept: `show` of one "
+        "report, `compare` which tests of a build went another way than in an earlier one, `history` how a "
+        "test ended through the builds, `trends` totals by build, `coverage` how much of each file the tests "
+        "of a build ran."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -43,6 +53,43 @@ class Command(DomainCommand):
             help="how large a file may be, in MiB (%(default)s)",
         )
         parse.add_argument("--json", action="store_true", help="print one JSON object per file and line")
+        parse.set_defaults(act=self._parse)
+        compared = commands.add_parser("compare", help="tell which tests of a build went another way")
+        compared.add_argument("before", metavar="BEFORE", help="a build: its id, or CodeBuild's")
+        compared.add_argument("after", metavar="AFTER", help="a later build of the same service")
+        tell.add_comparison_arguments(compared)
+        compared.set_defaults(act=self._compare)
+        show = commands.add_parser("show", help="tell what is kept of one report")
+        show.add_argument("report", type=int, metavar="REPORT", help="a report's id")
+        show.add_argument("--json", action="store_true", help="print one JSON object")
+        show.set_defaults(act=self._show)
+        trend = commands.add_parser("trends", help="tell tests, pass rate, duration and coverage by build")
+        trend.add_argument("service", metavar="SERVICE")
+        trend.add_argument("--branch", default="", help="only builds of this source_version")
+        trend.add_argument("--report", default="", metavar="NAME", help="only reports of this name")
+        trend.add_argument(
+            "--limit",
+            type=tell.bounded(int, 1, trends.SHOWN_LIMIT),
+            default=trends.SHOWN,
+            metavar="N",
+            help="the newest builds (%(default)s)",
+        )
+        trend.add_argument("--json", action="store_true", help="print one JSON object")
+        trend.set_defaults(act=self._trends)
+        past = commands.add_parser("history", help="tell how a test ended through the builds")
+        past.add_argument("service", metavar="SERVICE")
+        past.add_argument("test", metavar="TEST", help="a name, Class::name, a part of these, or an id")
+        past.add_argument("--group", default="", help="the report group, where several have such a test")
+        past.add_argument("--branch", default="", help="only builds of this source_version")
+        past.add_argument(
+            "--limit",
+            type=tell.bounded(int, 1, RUNS_LIMIT),
+            default=20,
+            metavar="N",
+            help="so many reports (%(default)s)",
+        )
+        past.add_argument("--json", action="store_true", help="print one JSON object")
+        past.set_defaults(act=self._history)
         covered = commands.add_parser("coverage", help="tell how much of each file the tests of a build ran")
         covered.add_argument("build", metavar="BUILD", help="an id, or CodeBuild's: project:uuid")
         covered.add_argument(
@@ -59,16 +106,47 @@ class Command(DomainCommand):
             "--changed", action="store_true", help="leave out files that are the same in both"
         )
         covered.add_argument("--json", action="store_true", help="print one JSON object")
+        covered.set_defaults(act=self._coverage)
 
-    def handle(self, *args: object, **options: Any) -> None:
-        if options["command"] == "coverage":
-            self._coverage(options)
+    def handle(self, *args: Any, **options: Any) -> None:
+        options["act"](options)
+
+    def _compare(self, options: dict[str, Any]) -> None:
+        before, after = get_build(options["before"]), get_build(options["after"])
+        than = Slower(options["factor"], options["minimum_ms"])
+        comparison = compare.compare_builds(before=before, after=after, than=than)
+        told = compare.to_json(comparison, before=before, after=after, limit=options["limit"])
+        self._print(told, tell.comparison, options)
+
+    def _show(self, options: dict[str, Any]) -> None:
+        self._print(whole_report(options["report"]), tell.report, options)
+
+    def _trends(self, options: dict[str, Any]) -> None:
+        builds = trends.read_builds().filter(service=get_service(options["service"]))
+        if options["report"]:
+            builds = builds.filter(reports__name=options["report"])
+        builds = trends.of_branch(builds, options["branch"])
+        rows = trends.trend(builds, report=options["report"], limit=options["limit"])
+        self._print({"builds": rows}, tell.trend, options)
+
+    def _history(self, options: dict[str, Any]) -> None:
+        service = get_service(options["service"])
+        case = find_case(service=service, name=options["test"], group=options["group"])
+        history = case_history(case, limit=options["limit"], branch=options["branch"])
+        told = {"id": str(case.pk), "group": case.group, "test": str(case), **history.to_json()}
+        self._print(told, tell.history, options)
+
+    def _print(
+        self, told: dict[str, Any], lines: Callable[[dict[str, Any]], Iterable[str]], options: dict[str, Any]
+    ) -> None:
+        if options["json"]:
+            self.stdout.write(json.dumps(told, cls=DjangoJSONEncoder))
         else:
-            self._parse(options)
+            self.stdout.write("\n".join(lines(told)))
 
     def _coverage(self, options: dict[str, Any]) -> None:
-        against = _build(options["against"]) if options["against"] else None
-        report = coverage_report(_build(options["build"]), options["report"])
+        against = get_build(options["against"]) if options["against"] else None
+        report = coverage_report(get_build(options["build"]), options["report"])
         comparison = compare_coverage(report, against)
         files = comparison.ordered(options["order"], changed=options["changed"])
         if options["json"]:
@@ -112,14 +190,6 @@ class Command(DomainCommand):
             self.stdout.write(f"{file}: error: {printable(summary.error)}{read}")
 
 
-def _build(name: str) -> Build:
-    by = {"pk": name} if name.isascii() and name.isdigit() and len(name) < 19 else {"codebuild_id": name}
-    build = Build.objects.filter(**by).first()
-    if build is None:
-        raise NotFound(f"There is no build {name}: give its id, or CodeBuild's (project:uuid).")
-    return build
-
-
 def _whole(comparison: Comparison) -> str:
     now, share = comparison.now, percent(comparison.now)
     told = f"{comparison.report.build} {comparison.report.name}: "
@@ -129,13 +199,6 @@ def _whole(comparison: Comparison) -> str:
         change = "" if comparison.change is None else f"{comparison.change:+.2f} points "
         told += f", {change}against {comparison.against.build}"
     return told
-
-
-def printable(text: str) -> str:
-    """A text from a file, without what could steer a terminal."""
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
-    )
 
 
 def _row(format_name: str, *cells: str) -> str:
