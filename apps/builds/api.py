@@ -25,8 +25,8 @@ from apps.builds.coverage import compare_coverage, coverage_report
 from apps.builds.history import RUNS, RUNS_LIMIT, case_history, search_cases
 from apps.builds.models import Build, Report, ReportFile, TestCase, TestResult
 from apps.builds.parsers.case import Outcome
-from apps.builds.report import FAILURES_SHOWN, SLOWEST_SHOWN, failures, slowest_cases
 from apps.builds.received import ReceivedFile, ReportsParser
+from apps.builds.report import FAILURES_SHOWN, SLOWEST_SHOWN, failures, slowest_cases
 from apps.builds.services import register_build
 from apps.builds.uploads import SentFile, add_report
 from apps.catalog.models import Service

@@ -197,9 +197,12 @@ def compare(*, before: int, after: int, than: Slower = SLOWER) -> Comparison:
 
 
 def compare_pairs(
-    pairs: Collection[tuple[int, int]], *, than: Slower = SLOWER
+    pairs: Collection[tuple[int, int]], *, than: Slower = SLOWER, asserted: bool = True
 ) -> dict[tuple[int, int], Comparison]:
-    """Compare builds by their ids, each the earlier one first, and of one service. One query for all."""
+    """Compare builds by their ids, each the earlier one first, and of one service. One query for all.
+
+    Without ``asserted``, reports that a caller sent are left out.
+    """
     outcomes: dict[int, dict[tuple[int, str], bytes]] = {}
     problems: dict[int, dict[str, str]] = {}
     rows = (
@@ -207,6 +210,8 @@ def compare_pairs(
         .order_by("group__name", "name")
         .values_list("build", "name", "group", "group__name", "parsed", "problem", "outcomes__data")
     )
+    if not asserted:
+        rows = rows.filter(source=Report.Source.CODEBUILD)
     for build, name, group, group_name, parsed, problem, data in rows:
         its_problems = problems.setdefault(build, {})
         told: Any = data  # django-stubs knows nothing of a report without outcomes

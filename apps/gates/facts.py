@@ -63,6 +63,8 @@ class ReportFact:
     lines_total: int | None = None
     # Since when its cases are gone and only its counts are left.
     pruned_at: datetime | None = None
+    # What its tests took together; None in facts from before it was told.
+    duration_ns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,23 @@ class RunningFact:
     digest: str
     since: datetime
     reports: tuple[ReportFact, ...]
+
+
+@dataclass(frozen=True)
+class ComparisonFact:
+    """The tests of a report group beside those that they are in what runs in the environment.
+
+    A new failure failed or ended in an error, and did neither before; a vanished test is not there any more.
+    Of both only the first few are named.
+    """
+
+    group: str
+    new_failures: int
+    vanished: int
+    first_new_failures: tuple[str, ...]
+    first_vanished: tuple[str, ...]
+    # Why they cannot be compared; empty where they can.
+    problem: str
 
 
 @dataclass(frozen=True)
@@ -273,6 +292,8 @@ class Facts:
     approvers: tuple[PersonFact, ...]
     # What came later has a default, so that decisions made before can still be read.
     running: RunningFact | None = None
+    # The release's tests beside those of what runs, by report group; None where they were not compared.
+    comparisons: tuple[ComparisonFact, ...] | None = None
     bundle: BundleFact | None = None
     way_back: WayBackFact | None = None
     health: HealthFact | None = None

@@ -32,6 +32,7 @@ from apps.gates.facts import (
     VetoFact,
     WindowFact,
 )
+from apps.promotions.comparing import compare_for_gates
 from apps.promotions.health import deployments_with_hosts, health_of, last_deployment, stays_of
 from apps.promotions.models import Approval, Override, Pin, Promotion, Veto, Window
 from apps.releases.models import BundleLook, Release
@@ -64,7 +65,8 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
     bundle, upstreams, environments (these, too) with their pins, what runs there, their last deployments with
     hosts, approvers and their groups, reports, failures, quarantines of those, occupancies and promotions
     upstream, windows, vetoes, the newest releases on their way to the environments; with promotions also
-    these with their requesters, their approvals and their overrides.
+    these with their requesters, their approvals and their overrides. Where another release runs, how both
+    builds' tests ended, and the names of those that changed, as compare_for_gates tells.
     """
     rows = Release.objects.select_related("build", "service", "look").defer("manifest")
     releases = rows.in_bulk({each.release for each in subjects})
@@ -80,6 +82,7 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
     approvers = _approvers({release.service_id for release in releases.values()})
     reports = _reports(builds | {occupancy.release.build_id for occupancy in running.values()})
     failures, quarantines = _failures(builds), _quarantines(builds)
+    comparisons = compare_for_gates(_to_compare(subjects, releases, running), reports)
     been, on_their_way = _been(subjects, sources), _on_their_way(subjects, sources)
     windows = _windows(judged)
     vetoes, coming = _vetoes(releases), _coming(judged)
@@ -123,6 +126,7 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
             approvals=_told(approvals.get(subject.promotion, ()), able) if subject.promotion else (),
             approvers=able,
             running=_what_runs(runs, reports.get(runs.release.build_id, ())) if runs else None,
+            comparisons=comparisons.get((runs.release.build_id, release.build_id)) if runs else None,
             bundle=_bundle(release),
             health=health[environment.pk],
             windows=tuple(windows.get(environment.pk, ())),
@@ -146,6 +150,18 @@ def _bundle(release: Release) -> BundleFact | None:
         failing_since=look.failing_since,
         failure=look.failure,
     )
+
+
+def _to_compare(
+    subjects: Iterable[Subject], releases: Mapping[int, Release], running: Mapping[int, Occupancy]
+) -> set[tuple[int, int]]:
+    """Which builds' tests to compare: of what runs and of another release, once they have been read."""
+    found = set()
+    for each in subjects:
+        release, runs = releases[each.release], running.get(each.environment)
+        if runs and runs.release_id != release.pk and release.build.collected_at:
+            found.add((runs.release.build_id, release.build_id))
+    return found
 
 
 def _build(build: Build) -> BuildFact:
@@ -283,6 +299,7 @@ def _reports(builds: Iterable[int]) -> dict[int, tuple[ReportFact, ...]]:
                 errors=report.errors,
                 skipped=report.skipped,
                 unknown=report.unknown,
+                duration_ns=report.duration_ns,
                 lines_covered=report.lines_covered,
                 lines_total=report.lines_total,
                 pruned_at=report.pruned_at,

@@ -6,6 +6,7 @@ from typing import Any
 from apps.gates.facts import (
     ApprovalFact,
     BuildFact,
+    ComparisonFact,
     Facts,
     FailureFact,
     HealthFact,
@@ -71,6 +72,7 @@ def report_fact(name: str = "unit", **fields: Any) -> ReportFact:
         "errors": 0,
         "skipped": 0,
         "unknown": 0,
+        "duration_ns": 10_000_000_000,
     }
     return ReportFact(name=name, **{**defaults, **fields})
 
@@ -98,6 +100,18 @@ def running_fact(*reports: ReportFact, **fields: Any) -> RunningFact:
         "since": NOON - hours(48),
     }
     return RunningFact(reports=reports, **{**defaults, **fields})
+
+
+def comparison_fact(group: str = "unit", **fields: Any) -> ComparisonFact:
+    """A report group in which nothing changed against what runs."""
+    defaults: dict[str, Any] = {
+        "new_failures": 0,
+        "vanished": 0,
+        "first_new_failures": (),
+        "first_vanished": (),
+        "problem": "",
+    }
+    return ComparisonFact(group=group, **{**defaults, **fields})
 
 
 def failure_fact(name: str = "tests.Case::test", **fields: Any) -> FailureFact:

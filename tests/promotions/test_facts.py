@@ -1,13 +1,20 @@
 import json
+from unittest.mock import patch
 
+from django.db import connection
 from django.test import TestCase
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from apps.builds.models import Report
 from apps.catalog.groups import add_to_group, register_group, remove_from_group
 from apps.gates.facts import Facts
+from apps.promotions import comparing
+from apps.promotions.comparing import forget_comparisons
 from apps.promotions.facts import FAILURES_TOLD, Subject, gather, gather_all
 from apps.promotions.models import Approval, Promotion
 from apps.promotions.services import approve_promotion
+from tests.builds.outcomes import case, evidence, report, write
 from tests.factories import (
     make_build,
     make_deployment,
@@ -45,10 +52,10 @@ class GatherTests(TestCase):
         return gather(release=self.release, environment=self.cast.production, promotion=self.promotion)
 
     def test_it_tells_of_build_reports_and_failing_tests(self):
-        report = make_report(self.build, name="unit", passed=8, failed=1, errors=1, skipped=1)
-        make_result(report, name="test_red", message="x" * 1000)
-        make_result(report, name="test_err", status="ERROR")
-        make_result(report, name="test_skipped", status="SKIPPED")
+        unit = make_report(self.build, name="unit", passed=8, failed=1, errors=1, skipped=1)
+        make_result(unit, name="test_red", message="x" * 1000)
+        make_result(unit, name="test_err", status="ERROR")
+        make_result(unit, name="test_skipped", status="SKIPPED")
         facts = self.gather()
         assert facts.build.codebuild_id == self.build.codebuild_id
         assert facts.build.deviations == ()
@@ -81,8 +88,69 @@ class GatherTests(TestCase):
         make_occupancy(make_deployment(self.cast.staging, self.release))
         facts = self.gather()
         assert (facts.running.version, facts.running.since) == (before.version, occupancy.since)
-        assert [(report.name, report.passed) for report in facts.running.reports] == [("unit", 7)]
-        assert [(report.name, report.passed) for report in facts.reports] == [("unit", 8)]
+        assert [(each.name, each.passed) for each in facts.running.reports] == [("unit", 7)]
+        assert [(each.name, each.passed) for each in facts.reports] == [("unit", 8)]
+
+    def test_it_compares_the_tests_with_those_of_what_runs(self):
+        assert self.gather().comparisons is None
+        before = make_release(self.cast.service)
+        report(before.build, "ppfp")
+        report(before.build, "p", group="e2e")
+        make_occupancy(make_deployment(self.cast.production, before))
+        report(self.build, "pff")
+        facts = self.gather()
+        assert [(each.group, each.new_failures, each.vanished) for each in facts.comparisons] == [
+            ("e2e", 0, 1),
+            ("unit", 1, 1),
+        ]
+        assert facts.comparisons[1].first_new_failures == ("C::b",)
+        assert facts.comparisons[1].first_vanished == ("C::d",)
+        assert Facts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
+        # 1: how both builds' tests ended  2: names; once for the two builds
+        report(self.build, "f", group="late")
+        with CaptureQueriesContext(connection) as first:
+            assert self.gather().comparisons[1].new_failures == 1
+        with self.assertNumQueries(len(first) - 2):
+            assert self.gather().comparisons[1].new_failures == 1
+
+    def test_what_does_not_fit_into_memory_together_is_compared_one_after_the_other(self):
+        before = make_release(self.cast.service)
+        report(before.build, "pp")
+        make_occupancy(make_deployment(self.cast.production, before))
+        releases = [self.cast.release() for _ in range(3)]
+        for release in releases:
+            release.build.reports.all().delete()
+            report(release.build, "pf")
+        subjects = [Subject(release.pk, self.cast.production.pk) for release in releases]
+        told = [facts.comparisons for facts in gather_all(subjects)]
+        assert [each.new_failures for (each,) in told] == [1, 1, 1]
+        with CaptureQueriesContext(connection) as together:
+            forget_comparisons()
+            gather_all(subjects)
+        with (
+            patch.object(comparing, "CASES_AT_ONCE", 5),
+            self.assertNumQueries(len(together) + 4),
+        ):
+            forget_comparisons()
+            assert [facts.comparisons for facts in gather_all(subjects)] == told
+
+    def test_a_report_that_somebody_sent_hides_no_test_that_is_gone(self):
+        before = make_release(self.cast.service)
+        report(before.build, "pp")
+        make_occupancy(make_deployment(self.cast.production, before))
+        own, more = evidence(self.build, case("a")), evidence(self.build, case("a"), case("b"))
+        _, sent = write(self.build, own, more)
+        Report.objects.filter(pk=sent.pk).update(source="asserted", asserted_by=self.cast.ann, arn=None)
+        (told,) = self.gather().comparisons
+        assert told.first_vanished == ("C::b",)
+
+    def test_reports_whose_tests_are_not_kept_are_not_compared(self):
+        make_report(self.build)
+        before = make_release(self.cast.service)
+        report(before.build, "p")
+        make_occupancy(make_deployment(self.cast.production, before))
+        (told,) = self.gather().comparisons
+        assert told.problem == f"How the tests of unit of build {self.build.pk} ended is not kept."
 
     def test_a_release_that_runs_there_has_one_evidence(self):
         make_report(self.build)
@@ -143,11 +211,15 @@ class GatherTests(TestCase):
         make_target(make_deployment(self.cast.staging))
         with self.assertNumQueries(QUERIES):
             self.gather()
-        make_occupancy(make_deployment(self.cast.production))
+        before = make_release(self.cast.service)
+        make_occupancy(make_deployment(self.cast.production, before))
+        for group in ("one", "two", "three"):
+            report(before.build, "pp", group=group)
+            report(self.build, "ff", group=group)
         for number in range(30):
-            report = make_report(self.build, name=f"group-{number}", failed=2)
-            make_result(report)
-            make_quarantine(make_result(report).case)
+            made = make_report(self.build, name=f"group-{number}", failed=2)
+            make_result(made)
+            make_quarantine(make_result(made).case)
         for number in range(5):
             source = make_environment(self.cast.service, f"test-{number}")
             self.cast.production.upstreams.add(source)
@@ -164,10 +236,13 @@ class GatherTests(TestCase):
         make_veto(self.release)
         make_veto(self.release, self.cast.production)
         make_window(self.cast.production)
-        with self.assertNumQueries(QUERIES) as queries:
+        # And two more: how both builds' tests ended, and names of those that changed.
+        forget_comparisons()
+        with self.assertNumQueries(QUERIES + 2) as queries:
             facts = self.gather()
         assert not any('"manifest"' in query["sql"] for query in queries)
-        assert len(facts.reports) == 30
+        assert len(facts.reports) == 33
+        assert [each.new_failures for each in facts.comparisons][-3:] == [2, 2, 2]
         assert len(facts.failures) == FAILURES_TOLD
         assert len(facts.quarantines) == 30
         assert len(facts.upstreams) == 6
@@ -300,7 +375,9 @@ class GatherAllTests(TestCase):
 
     def test_several_cost_as_many_queries_as_one(self):
         for count in (1, len(self.promotions)):
-            with self.subTest(count), self.assertNumQueries(QUERIES):
+            forget_comparisons()
+            # And one more: how the builds' tests ended, which is not kept of any here.
+            with self.subTest(count), self.assertNumQueries(QUERIES + 1):
                 gather_all(self.subjects(self.promotions[:count]))
 
     def test_nobody_need_have_asked(self):

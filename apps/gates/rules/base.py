@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from apps.gates.facts import BuildFact, Facts, QuarantineFact, ReportFact, RunningFact
+from apps.gates.facts import BuildFact, ComparisonFact, Facts, QuarantineFact, ReportFact, RunningFact
 from apps.gates.verdicts import Finding, Verdict
+
+NAMES_SHOWN = 3  # tests named in a sentence; the evidence names more
 
 
 @dataclass(frozen=True)
@@ -218,18 +220,79 @@ def running_baseline(facts: Facts, groups: tuple[str, ...], *, kind: str = "TEST
 
 
 def incomparable(
-    facts: Facts, baseline: Baseline, *, evidence: dict[str, Any], parameter: str, off: int
+    facts: Facts, baseline: Baseline, *, evidence: dict[str, Any], parameter: str = "", off: int = 0
 ) -> Finding | None:
     """An inconclusive finding where what runs left a report that was not read to its end, else None.
 
-    ``off`` is the value of the rule's ``parameter`` that asks for no comparison.
+    ``off`` is the value of the rule's ``parameter`` that asks for no comparison, if it has such a one.
     """
     if (report := baseline.incomplete) is None:
         return None
+    what = f"{parameter} {off}" if parameter else "a policy without this rule"
     return Finding(
         Verdict.INCONCLUSIVE,
         f"{baseline.name} cannot be compared with: its report {report.name} is not complete "
         f"({report.problem or 'no raw file was read'}).",
         evidence,
-        who=f"whoever manages {facts.service}: {parameter} {off} lets a release pass without comparing",
+        who=f"whoever manages {facts.service}: {what} lets a release pass without comparing",
     )
+
+
+def compare_with_running(
+    facts: Facts,
+    *,
+    groups: tuple[str, ...],
+    wait_minutes: int,
+    maximum: int,
+    at: datetime,
+    noun: str,
+    count: Callable[[ComparisonFact], int],
+    names: Callable[[ComparisonFact], tuple[str, ...]],
+) -> Finding:
+    """Blocked where more than ``maximum`` tests changed so against what runs in the environment.
+
+    ``count`` and ``names`` take what changed from a comparison; ``noun`` is one such change. Where nothing
+    runs, or what runs has no such report, it passes and says so.
+    """
+    if waiting := not_read_yet(facts, at, wait_minutes=wait_minutes):
+        return waiting
+    reports = counted_reports(facts, groups)
+    baseline = running_baseline(facts, groups)
+    compared = [each for each in facts.comparisons or () if each.group in groups or not groups]
+    number = sum(count(each) for each in compared)
+    first = [{"name": name, "group": each.group} for each in compared for name in names(each)]
+    evidence: dict[str, Any] = {
+        "maximum": maximum,
+        "count": number,
+        "tests": first,
+        "reports": [report_evidence(report) for report in reports],
+        "running": baseline.evidence,
+    } | (build_evidence(facts.build) if facts.build else {})
+    who = f"a developer of {facts.service}"
+    if finding := uncountable(reports, groups, noun=f"{noun}s", evidence=evidence, who=who):
+        return finding
+    if baseline.absent:
+        return Finding(Verdict.PASS, f"{baseline.absent}.", evidence)
+    if finding := incomparable(facts, baseline, evidence=evidence):
+        return finding
+    if sent := next((each for each in (*reports, *baseline.reports) if each.asserted_by), None):
+        why = f"{sent.name} was sent by {sent.asserted_by}; only what Lockkeeper has read itself is compared."
+        return Finding(Verdict.INCONCLUSIVE, why, evidence, f"whoever manages {facts.service}: name groups")
+    if facts.comparisons is None:
+        return Finding(
+            Verdict.INCONCLUSIVE,
+            f"The tests have not been compared with those of {baseline.name.rstrip(',')}.",
+            evidence,
+        )
+    if problem := next((each.problem for each in compared if each.problem), ""):
+        return Finding(
+            Verdict.INCONCLUSIVE, f"{noun.capitalize()}s cannot be counted: {problem}", evidence, who
+        )
+    counts = f"{number:,} {noun}{'' if number == 1 else 's'} against {baseline.name}"
+    if number <= maximum:
+        return Finding(Verdict.PASS, f"{counts.rstrip(',')}; at most {maximum:,} may be.", evidence)
+    shown = ", ".join(each["name"] for each in first[:NAMES_SHOWN])
+    rest = number - min(len(first), NAMES_SHOWN)
+    more = f" and {rest:,} more" if rest and shown else ""
+    named = f": {shown}{more}" if shown else ""
+    return Finding(Verdict.BLOCKED, f"{counts} and at most {maximum:,} may be{named}.", evidence, who)
