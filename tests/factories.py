@@ -184,6 +184,7 @@ def make_release(service: Service | None = None, *, build: Build | None = None, 
         "etag": f'"{digest[:32]}"',
         "size": 1_000_000,
         "manifest": {"schema": 1, "service": service.slug, "files": {}, "migrations": []},
+        "steps": [],
     }
     return Release.objects.create(service=service, build=build, digest=digest, **{**defaults, **fields})
 

@@ -11,6 +11,7 @@ from apps.ledger.services import record
 from apps.promotions.models import Approval
 from apps.rollout.models import MigrationRun
 from tests.factories import (
+    LONG_AGO,
     make_build,
     make_coverage,
     make_decision,
@@ -68,6 +69,9 @@ class World:
                 report=report, bucket=service.bucket, key=f"{mark}.xml", size=1, sha256="0" * 64
             )
         )
+        # Something to go back to.
+        before = make_deployment(environment, make_release(service, version=f"0.0.9+{mark}"))
+        make_occupancy(before, since=LONG_AGO, until=LONG_AGO)
         release = self.keep(make_release(build=build, version=f"0.1.0+{mark}"))
         self.keep(make_policy(environment, [{"rule": "approved", "parameters": {}}], created_by=asker))
         decision = self.keep(make_decision(environment, release, "waiting_human", facts={"service": mark}))

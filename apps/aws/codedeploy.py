@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mypy_boto3_codedeploy.type_defs import (
         DeploymentInfoTypeDef,
         DeploymentTargetTypeDef,
+        RevisionLocationTypeDef,
         S3LocationTypeDef,
     )
 
@@ -46,6 +47,8 @@ class DeploymentInfo:
     error_code: str
     error_message: str
     revision: S3Location | None  # None for a revision that does not lie in S3
+    revision_text: str = ""  # whatever it is, as people read it
+    rolls_back: str = ""  # of CodeDeploy's own rollback: the deployment that it undoes
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,8 @@ def get_targets(deployment_id: str) -> list[TargetInfo]:
 
 def _deployment(info: "DeploymentInfoTypeDef") -> DeploymentInfo:
     error = info.get("errorInformation", {})
-    location = info.get("revision", {}).get("s3Location")
+    revision = info.get("revision", {})
+    location = revision.get("s3Location")
     return DeploymentInfo(
         id=info["deploymentId"],
         application=info.get("applicationName", ""),
@@ -165,7 +169,18 @@ def _deployment(info: "DeploymentInfoTypeDef") -> DeploymentInfo:
         error_code=error.get("code", ""),
         error_message=error.get("message", ""),
         revision=_location(location) if location else None,
+        revision_text=_revision_text(revision),
+        rolls_back=info.get("rollbackInfo", {}).get("rollbackTriggeringDeploymentId", ""),
     )
+
+
+def _revision_text(revision: "RevisionLocationTypeDef") -> str:
+    if location := revision.get("s3Location"):
+        version = f" version {location['version']}" if location.get("version") else ""
+        return f"s3://{location.get('bucket', '')}/{location.get('key', '')}{version}"
+    if github := revision.get("gitHubLocation"):
+        return f"github.com/{github.get('repository', '')} at {github.get('commitId', '')}"
+    return str(revision.get("revisionType", ""))
 
 
 def _location(location: "S3LocationTypeDef") -> S3Location:

@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from unfold.decorators import display
 
 from apps.admin_base import LABELS, ReadOnlyAdmin, ReadOnlyInline, only
+from apps.deployments.foreign import origin_in_words
 from apps.deployments.models import Deployment, HookEvent, Occupancy, Target
 from apps.deployments.page import story
 
@@ -36,11 +37,12 @@ class DeploymentAdmin(OfEnvironment):
         "environment",
         "release",
         "show_status",
+        "origin",
         "created_at",
         "finished_at",
         "error_code",
     )
-    list_filter = (*OfEnvironment.list_filter, "status")
+    list_filter = (*OfEnvironment.list_filter, "status", "origin")
     list_select_related = ("environment__service", "release")
     search_fields = ("=codedeploy_id", "release__version")
     fields = (
@@ -48,6 +50,11 @@ class DeploymentAdmin(OfEnvironment):
         "environment",
         "release",
         "status",
+        "origin",
+        "show_origin",
+        "creator",
+        "description",
+        "revision",
         "codedeploy_id",
         "intent",
         "error_code",
@@ -60,7 +67,7 @@ class DeploymentAdmin(OfEnvironment):
     change_form_before_template = "deployments/deployment_before.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Deployment]:
-        return super().get_queryset(request).defer("release__manifest")
+        return super().get_queryset(request).defer("release__manifest", "release__steps")
 
     def changeform_view(
         self,
@@ -76,6 +83,10 @@ class DeploymentAdmin(OfEnvironment):
     @display(description="status", label=LABELS, ordering="status")
     def show_status(self, deployment: Deployment) -> str:
         return deployment.status
+
+    @display(description="what it is")
+    def show_origin(self, deployment: Deployment) -> str:
+        return origin_in_words(deployment) or "What a promotion asked for."
 
 
 @admin.register(Target)
@@ -127,4 +138,4 @@ class OccupancyAdmin(OfEnvironment):
     list_select_related = ("environment__service", "release", "deployment")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Occupancy]:
-        return super().get_queryset(request).defer("release__manifest")
+        return super().get_queryset(request).defer("release__manifest", "release__steps")

@@ -9,9 +9,11 @@ from rest_framework import mixins, serializers, viewsets
 from apps.api import Polled, Representation, RowsMixin, below
 from apps.catalog.visibility import VisibleMixin
 from apps.deployments.causes import KNOWN, cause_of
+from apps.deployments.foreign import origin_in_words
 from apps.deployments.models import Deployment, FlightRecord, HookEvent, Target
 from apps.deployments.records import MIGRATION_RESULTS, RESULTS
 from apps.releases.api import ReleaseBriefSerializer
+from apps.releases.models import Release
 
 
 class HookEventSerializer(Representation):
@@ -193,6 +195,15 @@ class DeploymentSerializer(Representation):
         allow_null=True, help_text="null for a foreign deployment of something that is not a release."
     )
     promotion = serializers.IntegerField(allow_null=True, help_text="null for a foreign deployment.")
+    origin = serializers.ChoiceField(
+        Deployment.Origin.choices, help_text="Who asked for it; all but lockkeeper are foreign."
+    )
+    creator = serializers.CharField(help_text="Of a foreign one, in CodeDeploy's words.")
+    description = serializers.CharField(help_text="Of a foreign one: what its creator wrote.")
+    revision = serializers.CharField(help_text="Of a foreign one: where what was deployed lies.")
+    rolls_back = serializers.CharField(
+        help_text="Of CodeDeploy's own rollback: the codedeploy_id of what it undoes."
+    )
     intent = serializers.UUIDField()
     status = serializers.ChoiceField(Deployment.Status.choices)
     codedeploy_id = serializers.CharField(allow_null=True)
@@ -211,6 +222,11 @@ class DeploymentSerializer(Representation):
         *ReleaseBriefSerializer.columns,
         # The other end of a one-to-one in apps.promotions; null without one.
         "promotion",
+        "origin",
+        "creator",
+        "description",
+        "revision",
+        "rolls_back",
         "intent",
         "status",
         "codedeploy_id",
@@ -232,6 +248,11 @@ class DeploymentSerializer(Representation):
             "environment": row["environment__slug"],
             "release": ReleaseBriefSerializer().to_representation(row) if released else None,
             "promotion": row["promotion"],
+            "origin": row["origin"],
+            "creator": row["creator"],
+            "description": row["description"],
+            "revision": row["revision"],
+            "rolls_back": row["rolls_back"],
             "intent": row["intent"],
             "status": row["status"],
             "codedeploy_id": row["codedeploy_id"],
@@ -246,9 +267,18 @@ class DeploymentSerializer(Representation):
 
 
 class DeploymentDetailSerializer(DeploymentSerializer):
+    explanation = serializers.CharField(
+        help_text="Of a foreign deployment: where it came from, and what it means; empty for ours."
+    )
     targets = TargetDetailSerializer(many=True)
 
     target = TargetDetailSerializer
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        release = Release(version=row["release__version"]) if row["release_id"] is not None else None
+        told = {name: row[name] for name in ("origin", "creator", "description", "revision", "rolls_back")}
+        said = origin_in_words(Deployment(release=release, **told))
+        return super().to_representation(row) | {"explanation": said}
 
 
 class DeploymentFilter(django_filters.FilterSet):
@@ -257,6 +287,7 @@ class DeploymentFilter(django_filters.FilterSet):
     release = django_filters.NumberFilter("release", help_text="A release's id.")
     promotion = django_filters.NumberFilter("promotion", help_text="A promotion's id.")
     status = django_filters.ChoiceFilter(choices=Deployment.Status.choices)
+    origin = django_filters.ChoiceFilter(choices=Deployment.Origin.choices)
 
 
 class DeploymentViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, viewsets.GenericViewSet):

@@ -50,6 +50,12 @@ class Deployment(Leasable):
         FAILED = "failed"
         STOPPED = "stopped"
 
+    class Origin(models.TextChoices):
+        LOCKKEEPER = "lockkeeper"
+        OUTSIDE = "outside", "somebody outside Lockkeeper"
+        AUTO_SCALING = "auto_scaling", "new hosts"
+        CODEDEPLOY_ROLLBACK = "codedeploy_rollback", "CodeDeploy's own rollback"
+
     ACTIVE = (Status.INTENDED, Status.REQUESTED, Status.RUNNING)
     FINAL = (Status.SUCCEEDED, Status.FAILED, Status.STOPPED)
 
@@ -61,6 +67,22 @@ class Deployment(Leasable):
         on_delete=models.PROTECT,
         related_name="deployments",
         help_text="Empty for a foreign deployment of something that is not a release.",
+    )
+    origin = models.CharField(
+        max_length=20, choices=Origin, default=Origin.LOCKKEEPER, db_default=Origin.LOCKKEEPER.value
+    )
+    # As CodeDeploy tells them of a foreign deployment.
+    creator = models.CharField(max_length=60, blank=True, default="", db_default="")
+    description = models.TextField(blank=True, default="", db_default="")
+    revision = models.TextField(
+        blank=True, default="", db_default="", help_text="Where what was deployed lies, release or not."
+    )
+    rolls_back = models.CharField(
+        max_length=100,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="CodeDeploy's id of the deployment that its own rollback undoes.",
     )
     intent = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     status = models.CharField(max_length=10, choices=Status, default=Status.INTENDED)
@@ -80,9 +102,14 @@ class Deployment(Leasable):
         ordering = ["-id"]
         constraints = [
             models.UniqueConstraint(
+                # Auto scaling may be at work on several new hosts at once.
                 fields=["environment"],
-                condition=Q(status__in=["intended", "requested", "running"]),
-                name="deployment_one_active_per_environment",
+                condition=Q(status__in=["intended", "requested", "running"], origin="lockkeeper"),
+                name="deployment_one_active_of_ours_per_environment",
+            ),
+            models.CheckConstraint(
+                condition=Q(origin__in=["lockkeeper", "outside", "auto_scaling", "codedeploy_rollback"]),
+                name="deployment_origin_known",
             ),
             models.CheckConstraint(
                 condition=Q(
@@ -104,6 +131,21 @@ class Deployment(Leasable):
 
     def __str__(self) -> str:
         return self.codedeploy_id or f"intent {self.intent}"
+
+
+class GroupWatch(Leasable):
+    """The looking for deployments of an environment's group that Lockkeeper did not ask for."""
+
+    environment = models.OneToOneField(Environment, on_delete=models.CASCADE, related_name="group_watch")
+    seen_until = models.DateTimeField(help_text="What was made before has been seen.")
+    looked_at = models.DateTimeField(null=True, blank=True)
+    problem = models.TextField(blank=True, default="", help_text="Why the last look failed.")
+
+    class Meta:
+        verbose_name_plural = "group watches"
+
+    def __str__(self) -> str:
+        return f"foreign deployments to {self.environment}"
 
 
 class Target(models.Model):

@@ -18,14 +18,16 @@ from apps.aws import codedeploy
 from apps.aws.errors import AwsError
 from apps.catalog.models import Environment
 from apps.deployments.causes import OF_THE_PREVIOUS, Cause, cause_of
-from apps.deployments.models import Deployment, FlightWatch, HookEvent, Occupancy, Target
-from apps.leases import Lease, LeaseLost, database_time
+from apps.deployments.models import Deployment, FlightWatch, GroupWatch, HookEvent, Occupancy, Target
+from apps.leases import Lease, LeaseLost, database_time, wake
 from apps.ledger.services import record
 
 # Called in the transaction that moved a deployment, after its rows were written.
 Moved = Callable[[Deployment], None]
 Status = Deployment.Status
 
+# How a description begins that carries an intent.
+INTENT = "lockkeeper:"
 CREATE_TIMEOUT = 10.0  # seconds
 # CreateDeployment's timeout with connecting (12 s), and the seconds that ListDeployments may be behind; to
 # it comes the lease, within which a worker may still send what it was about to send.
@@ -81,7 +83,7 @@ class Failure:
 
 def description_of(deployment: Deployment) -> str:
     """What CodeDeploy is given as description: how an intent is found again."""
-    return f"lockkeeper:{deployment.intent}"
+    return f"{INTENT}{deployment.intent}"
 
 
 def request_deployment(
@@ -138,14 +140,14 @@ def observe_deployment(*, deployment: Deployment, lease: Lease, moved: Moved | N
     ended = status in Deployment.FINAL
     with transaction.atomic():
         # Environment before deployment, as everywhere.
-        environment = _lock_environment(deployment)
+        environment = lock_environment(deployment.environment_id)
         lease.hold()
         _write_targets(deployment, targets)
         before = deployment.status
         deployment.status = status
         deployment.started_at = info.started_at or deployment.started_at
         deployment.finished_at = (info.completed_at or timezone.now()) if ended else None
-        deployment.error_code, deployment.error_message = info.error_code, _storable(info.error_message)
+        deployment.error_code, deployment.error_message = info.error_code, storable(info.error_message)
         deployment.save(update_fields=["status", "started_at", "finished_at", "error_code", "error_message"])
         if status == Status.SUCCEEDED and not unproved(deployment):
             _occupy(deployment)
@@ -153,6 +155,9 @@ def observe_deployment(*, deployment: Deployment, lease: Lease, moved: Moved | N
             moved(deployment)
         if status != before:
             _record(deployment, environment, f"deployment.{status}")
+            if status in (Status.FAILED, Status.STOPPED):
+                # CodeDeploy's own rollback may follow.
+                _look_around(deployment)
             if deployment.release_id:
                 # From now on its hosts may write flight records.
                 FlightWatch.objects.get_or_create(deployment=deployment)
@@ -233,7 +238,7 @@ def _noting(lease: Lease) -> Iterator[None]:
     try:
         yield
     except AwsError as error:
-        lease.update(error_message=_storable(str(error)))
+        lease.update(error_message=storable(str(error)))
         raise
 
 
@@ -275,13 +280,15 @@ def _ask(deployment: Deployment, lease: Lease, moved: Moved | None) -> timedelta
         )
     except AwsError as error:
         if error.code in NOT_MADE:
-            lease.update(error_code=error.code, error_message=_storable(str(error)))
+            lease.update(error_code=error.code, error_message=storable(str(error)))
             if error.code == BUSY:
+                # With what somebody else has deployed, perhaps.
+                _look_around(deployment)
                 return BUSY_REST
             raise
         if error.retryable:
             # Nobody knows whether it was made.
-            lease.update(error_message=_storable(str(error)))
+            lease.update(error_message=storable(str(error)))
             raise
         _fail(deployment, lease, error.code, str(error), moved)
         return timedelta(0)
@@ -290,7 +297,7 @@ def _ask(deployment: Deployment, lease: Lease, moved: Moved | None) -> timedelta
 
 def _requested(deployment: Deployment, lease: Lease, codedeploy_id: str) -> timedelta:
     with transaction.atomic():
-        environment = _lock_environment(deployment)
+        environment = lock_environment(deployment.environment_id)
         lease.update(status=Status.REQUESTED, codedeploy_id=codedeploy_id, error_code="", error_message="")
         deployment.refresh_from_db()
         _record(deployment, environment, "deployment.requested")
@@ -299,10 +306,10 @@ def _requested(deployment: Deployment, lease: Lease, codedeploy_id: str) -> time
 
 def _fail(deployment: Deployment, lease: Lease, code: str, message: str, moved: Moved | None) -> None:
     with transaction.atomic():
-        environment = _lock_environment(deployment)
+        environment = lock_environment(deployment.environment_id)
         lease.hold()
         deployment.status = Status.FAILED
-        deployment.error_code, deployment.error_message = code, _storable(message)
+        deployment.error_code, deployment.error_message = code, storable(message)
         deployment.finished_at = timezone.now()
         deployment.save(update_fields=["status", "error_code", "error_message", "finished_at"])
         if moved:
@@ -345,9 +352,9 @@ def _write_targets(deployment: Deployment, infos: list[codedeploy.TargetInfo]) -
                 started_at=event.started_at,
                 finished_at=event.ended_at,
                 error_code=event.error_code,
-                script=_storable(event.script_name),
-                message=_storable(event.message),
-                log_tail=_storable(event.log_tail),
+                script=storable(event.script_name),
+                message=storable(event.message),
+                log_tail=storable(event.log_tail),
             )
             for target, info in zip(targets, infos, strict=True)
             for position, event in enumerate(info.events)
@@ -368,27 +375,47 @@ def _write_targets(deployment: Deployment, infos: list[codedeploy.TargetInfo]) -
 
 
 def _occupy(deployment: Deployment) -> None:
-    """From the deployment's end on, its release is what runs there."""
-    if deployment.release_id is None or deployment.finished_at is None:
+    """From the deployment's end on, its release is what runs there; nothing known, if it is of none.
+
+    What comes to new hosts only changes nothing, nor does a foreign deployment of what runs already.
+    """
+    if deployment.finished_at is None or deployment.origin == Deployment.Origin.AUTO_SCALING:
         return
-    current = Occupancy.objects.current().filter(environment=deployment.environment_id)
-    since = deployment.finished_at
-    previous = current.first()
+    foreign = deployment.origin != Deployment.Origin.LOCKKEEPER
+    stays = Occupancy.objects.filter(environment=deployment.environment_id)
+    since, until = deployment.finished_at, None
+    previous = stays.current().select_related("deployment").first()
+    if previous is not None and (foreign or previous.deployment.origin != Deployment.Origin.LOCKKEEPER):
+        if (previous.deployment.finished_at or previous.since) > since:
+            # It is heard of late: something newer has taken its place.
+            until = previous.since
+            previous = stays.filter(since__lte=since, until__gt=since).order_by("-since").first()
+        if foreign and previous is not None and previous.release_id == deployment.release_id:
+            return
     if previous is not None:
         # AWS's clock is not ours: an end is never before its beginning.
         since = max(since, previous.since)
-        current.update(until=since)
+        stays.filter(pk=previous.pk).update(until=since)
+    if deployment.release_id is None:
+        return
     Occupancy.objects.create(
         environment_id=deployment.environment_id,
         release_id=deployment.release_id,
         deployment=deployment,
         since=since,
+        until=max(since, until) if until else None,
     )
 
 
-def _lock_environment(deployment: Deployment) -> Environment:
+def _look_around(deployment: Deployment) -> None:
+    """Have the group looked at for foreign deployments soon."""
+    wake(GroupWatch.objects.filter(environment=deployment.environment_id))
+
+
+def lock_environment(pk: int) -> Environment:
+    """The environment, locked for the rest of the transaction: who moves what runs there moves alone."""
     rows = Environment.objects.select_for_update(no_key=True, of=("self",)).select_related("service")
-    return rows.get(pk=deployment.environment_id)
+    return rows.get(pk=pk)
 
 
 def _record(deployment: Deployment, environment: Environment, action: str) -> None:
@@ -400,12 +427,13 @@ def _record(deployment: Deployment, environment: Environment, action: str) -> No
             "environment": environment.slug,
             "release": deployment.release_id,
             "codedeploy_id": deployment.codedeploy_id,
+            **({"origin": deployment.origin} if deployment.origin != Deployment.Origin.LOCKKEEPER else {}),
             "error_code": deployment.error_code,
             "error_message": deployment.error_message,
         },
     )
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Text that PostgreSQL takes: what a hook wrote may hold NUL characters."""
     return text.replace("\0", "\ufffd")

@@ -22,10 +22,10 @@ from apps.catalog.admin import EnvironmentAdmin
 from apps.catalog.models import Environment
 from apps.errors import Invalid
 from apps.gates.models import Decision, Policy
-from apps.gates.policy_file import difference
+from apps.gates.policy_file import policy_difference
 from apps.gates.rules import RULES
 from apps.gates.services import clean_rules, save_policy
-from apps.gates.starter import give_starter_policy
+from apps.gates.starter import ROLLBACK, give_starter_policy
 from apps.gates.verdicts import WORST_FIRST, Verdict
 
 
@@ -91,13 +91,31 @@ class PolicyForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none at
         help_text=rules_help(),
     )
 
+    rollback = forms.JSONField(
+        label="Rules for rollbacks",
+        encoder=Indented,
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 10, "class": "font-mono", "spellcheck": "false"}),
+        help_text="The list for promotions that bring an older release back, in place of the one above. Left "
+        "empty, the first rollback begins with: " + ", ".join(each["rule"] for each in ROLLBACK) + ".",
+    )
+
     class Meta:
         model = Policy
-        fields = ("environment", "rules")
+        fields = ("environment", "rules", "rollback")
 
     def clean_rules(self) -> list[dict[str, Any]]:
         try:
             return clean_rules(self.cleaned_data["rules"])
+        except Invalid as error:
+            raise ValidationError(str(error)) from error
+
+    def clean_rollback(self) -> Any:
+        if "rollback" not in self.data:
+            return self.instance.rollback
+        try:
+            given = self.cleaned_data["rollback"]
+            return None if given is None else clean_rules(given)
         except Invalid as error:
             raise ValidationError(str(error)) from error
 
@@ -129,13 +147,14 @@ class PolicyAdmin(RefusalsAsMessages, MemberAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         if obj is None:
-            return ("environment", "rules")
-        rules = "rules" if self.has_change_permission(request, obj) else "pretty_rules"
-        return ("environment", "version", "show_change", rules, "created_by", "created_at")
+            return ("environment", "rules", "rollback")
+        may = self.has_change_permission(request, obj)
+        rules = ("rules", "rollback") if may else ("pretty_rules", "pretty_rollback")
+        return ("environment", "version", "show_change", *rules, "created_by", "created_at")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
-        shown = ("environment", "version", "show_change", "pretty_rules", "created_by", "created_at")
-        return shown if obj else ()
+        shown = ("environment", "version", "show_change", "pretty_rules", "pretty_rollback")
+        return (*shown, "created_by", "created_at") if obj else ()
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         # Only the version in force is a starting point for the next one.
@@ -151,7 +170,10 @@ class PolicyAdmin(RefusalsAsMessages, MemberAdmin):
     def save_model(self, request: HttpRequest, obj: Policy, form: Any, change: bool) -> None:
         before = Policy.objects.get(pk=obj.pk) if change else None
         saved = save_policy(
-            environment=obj.environment, rules=form.cleaned_data["rules"], created_by=acting_user(request)
+            environment=obj.environment,
+            rules=form.cleaned_data["rules"],
+            rollback=form.cleaned_data["rollback"],
+            created_by=acting_user(request),
         )
         if before == saved:
             self.message_user(request, f"Nothing changed: {saved} stays in force.", messages.INFO)
@@ -174,12 +196,16 @@ class PolicyAdmin(RefusalsAsMessages, MemberAdmin):
         before = older.order_by("-version").first()
         if before is None:
             return "The first version."
-        lines = difference(before.rules, policy.rules, old=str(before), new=str(policy))
+        lines = policy_difference(before, policy)
         return in_colours(lines) if lines else f"No change from {before}."
 
     @display(description="rules")
     def pretty_rules(self, policy: Policy) -> str:
         return pretty(policy.rules)
+
+    @display(description="rules for rollbacks")
+    def pretty_rollback(self, policy: Policy) -> str:
+        return "-" if policy.rollback is None else pretty(policy.rollback)
 
 
 @admin.register(Decision)
@@ -195,7 +221,7 @@ class DecisionAdmin(ReadOnlyAdmin):
     change_form_before_template = "gates/decision_before.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Decision]:
-        return super().get_queryset(request).defer("release__manifest")
+        return super().get_queryset(request).defer("release__manifest", "release__steps")
 
     def changeform_view(
         self,

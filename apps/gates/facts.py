@@ -112,15 +112,17 @@ class BundleFact:
 
 @dataclass(frozen=True)
 class WayBackFact:
-    """What the release's migrations leave of the way back to what runs in the environment now.
+    """How open the way is between the release and what runs in the environment now, over their migrations.
 
-    ``level`` is ``reversible``, ``forward_compatible`` or ``one_way``; ``unknown`` where the manifest does
-    not tell. ``migration`` and ``operation`` name what makes it so.
+    ``level`` is ``reversible``, ``forward_compatible`` or ``one_way``; ``unknown`` where the sources do not
+    tell. ``migration`` and ``operation`` name what makes it so.
     """
 
     level: str
     migration: str
     operation: str
+    # The version of what runs; empty where nothing does.
+    running: str = ""
 
 
 @dataclass(frozen=True)
@@ -269,6 +271,8 @@ class PromotionFact:
     requested_at: datetime
     # Whether it brings an older release back, which other rules may be for.
     rollback: bool = False
+    # Contract migrations of which the requester of a rollback says that they have not been applied.
+    not_applied: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -295,7 +299,10 @@ class Facts:
     # The release's tests beside those of what runs, by report group; None where they were not compared.
     comparisons: tuple[ComparisonFact, ...] | None = None
     bundle: BundleFact | None = None
+    # From this release back to what runs now.
     way_back: WayBackFact | None = None
+    # From what runs now to this release: whether it can run on the database as that has left it.
+    schema: WayBackFact | None = None
     health: HealthFact | None = None
     windows: tuple[WindowFact, ...] = ()
     pin: PinFact | None = None

@@ -1,5 +1,7 @@
 """Policies, and the decisions made by them."""
 
+from typing import Any
+
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
@@ -24,6 +26,12 @@ class Policy(models.Model):
     rules = models.JSONField(
         help_text='A list such as [{"rule": "max_failures", "parameters": {"maximum": 0}}].'
     )
+    # In the same version, so that whoever asks for the newest one has both.
+    rollback = models.JSONField(
+        null=True,
+        blank=True,
+        help_text="The rules for bringing an older release back; empty until that is asked for.",
+    )
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.PROTECT, related_name="+"
     )
@@ -38,6 +46,11 @@ class Policy(models.Model):
 
     def __str__(self) -> str:
         return f"{self.environment} v{self.version}"
+
+    def rules_for(self, *, rollback: bool) -> list[dict[str, Any]]:
+        """The rules for a promotion, or those for one that brings an older release back."""
+        rules: list[dict[str, Any]] = self.rollback or [] if rollback else self.rules
+        return rules
 
 
 class Decision(models.Model):

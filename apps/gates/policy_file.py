@@ -1,6 +1,7 @@
 """Policies as YAML that people edit and keep in version control: write it, read it back, compare.
 
-The file maps SERVICE/ENVIRONMENT to a list of rules, as in the ``policy`` of ``register_service``'s file.
+The file maps SERVICE/ENVIRONMENT to a list of rules, as in the ``policy`` of ``register_service``'s file, and
+SERVICE/ENVIRONMENT/rollback to those for bringing an older release back.
 """
 
 import difflib
@@ -17,23 +18,29 @@ from apps.gates.rules import RULES
 from apps.gates.services import clean_rules
 
 HEAD = """\
-# Lockkeeper's policies: for each SERVICE/ENVIRONMENT a list of rules, all of which have to pass.
+# Lockkeeper's policies: for each SERVICE/ENVIRONMENT a list of rules, all of which have to pass, and for
+# SERVICE/ENVIRONMENT/rollback those that have to pass where an older release is brought back.
 # manage.py policy diff FILE shows what this file would change, manage.py policy import FILE changes it.
 """
 
 
+# No environment's slug holds a slash.
+ROLLBACK = "/rollback"
+
+
 @dataclass(frozen=True)
 class PolicyEntry:
-    """The rules that a file has for one environment."""
+    """The rules that a file has for one environment: for promotions, or for rollbacks."""
 
     service: str
     environment: str
     rules: list[dict[str, Any]]
     place: str  # FILE:LINE, for what is found wrong with it later
+    rollback: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.service}/{self.environment}"
+        return f"{self.service}/{self.environment}{ROLLBACK if self.rollback else ''}"
 
 
 def write_policies(policies: Iterable[Policy]) -> str:
@@ -41,9 +48,24 @@ def write_policies(policies: Iterable[Policy]) -> str:
     parts = [HEAD]
     for policy in policies:
         service = policy.environment.service.slug
-        head = f"{service}/{policy.environment.slug}:  # version {policy.version}"
+        name = f"{service}/{policy.environment.slug}"
+        head = f"{name}:  # version {policy.version}"
         parts.append("\n".join([head, *_rules(policy.rules, comments=True)]) + "\n")
+        if policy.rollback is not None:
+            parts.append("\n".join([f"{name}{ROLLBACK}:", *_rules(policy.rollback, comments=True)]) + "\n")
     return "\n".join(parts)
+
+
+def policy_difference(before: Policy, after: Policy) -> list[str]:
+    """What a version changed of the one before it: of its rules, then of those for rollbacks."""
+    old, new = str(before), str(after)
+    lines = difference(before.rules, after.rules, old=old, new=new)
+    if before.rollback != after.rollback:
+        back = difference(
+            before.rollback or [], after.rollback or [], old=f"{old} rollback", new=f"{new} rollback"
+        )
+        lines += back or ["Rollbacks have rules of their own now: none, so nothing passes."]
+    return lines
 
 
 def difference(before: Sequence[Any], after: Sequence[Any], *, old: str, new: str) -> list[str]:
@@ -105,9 +127,14 @@ def read_policies(text: str, *, name: str) -> list[PolicyEntry]:
 
 def _entry(loader: yaml.SafeLoader, key: yaml.Node, value: yaml.Node, name: str) -> PolicyEntry:
     where = loader.construct_object(key, deep=True)
-    service, slash, environment = where.partition("/") if isinstance(where, str) else ("", "", "")
+    rollback = isinstance(where, str) and where.endswith(ROLLBACK) and where.count("/") > 1
+    words = where.removesuffix(ROLLBACK) if rollback else where
+    service, slash, environment = words.partition("/") if isinstance(words, str) else ("", "", "")
     if not (service and slash and environment) or "/" in environment:
-        raise Invalid(f"{_place(name, key)}: {where!r} is not of the form SERVICE/ENVIRONMENT.")
+        raise Invalid(
+            f"{_place(name, key)}: {where!r} is not of the form SERVICE/ENVIRONMENT, nor of "
+            f"SERVICE/ENVIRONMENT{ROLLBACK}."
+        )
     if not isinstance(value, yaml.SequenceNode):
         raise Invalid(f"{_place(name, value)}: a list of rules is expected for {where}; [] for none.")
     rules: list[dict[str, Any]] = []
@@ -124,7 +151,9 @@ def _entry(loader: yaml.SafeLoader, key: yaml.Node, value: yaml.Node, name: str)
                 f"{_place(name, node)}: {where}: {cleaned['rule']} is there twice with the same parameters."
             )
         rules.append(cleaned)
-    return PolicyEntry(service=service, environment=environment, rules=rules, place=_place(name, key))
+    return PolicyEntry(
+        service=service, environment=environment, rules=rules, place=_place(name, key), rollback=rollback
+    )
 
 
 def _at_fault(node: yaml.Node, entry: Any) -> yaml.Node:

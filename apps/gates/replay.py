@@ -46,7 +46,9 @@ def replay_decision(*, pk: int) -> Replay:
         facts = Facts.from_json(decision.facts)
     except ValueError as error:
         raise DomainError(f"The facts of decision {pk} cannot be read: {error}.") from error
-    verdict, findings = judge(rules=decision.policy.rules, facts=facts, at=decision.evaluated_at)
+    rollback = facts.promotion is not None and facts.promotion.rollback
+    rules = decision.policy.rules_for(rollback=rollback)
+    verdict, findings = judge(rules=rules, facts=facts, at=decision.evaluated_at)
     differences, reworded = _compare(decision, verdict, findings)
     contradicted, unproven = _ask_the_ledger(decision, facts)
     return Replay(
@@ -113,7 +115,11 @@ def _ask_the_ledger(decision: Decision, facts: Facts) -> tuple[tuple[str, ...], 
     saved = Entry.objects.filter(
         chain=chain, subject=f"policy:{decision.policy_id}", action="policy.saved"
     ).first()
-    if saved is not None and saved.data.get("rules") != plain(decision.policy.rules):
+    policy = decision.policy
+    # Entries from before there were rules for rollbacks have none.
+    if saved is not None and (
+        (saved.data.get("rules"), saved.data.get("rollback")) != (plain(policy.rules), plain(policy.rollback))
+    ):
         contradicted.append(
             f"The rules of {decision.policy} are not those that entry {saved.sequence} of {chain} has."
         )

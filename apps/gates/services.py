@@ -37,22 +37,36 @@ def clean_rules(rules: Any) -> list[dict[str, Any]]:
     return cleaned
 
 
-def save_policy(*, environment: Environment, rules: Any, created_by: User | None) -> Policy:
+# Of a policy's two lists, that which stays as it is.
+AS_IT_IS: Any = object()
+
+
+def save_policy(
+    *, environment: Environment, rules: Any = AS_IT_IS, rollback: Any = AS_IT_IS, created_by: User | None
+) -> Policy:
     """Write the environment's next policy version; the newest one is returned when nothing changed.
 
-    Raises Invalid for an unknown rule or parameter. No rules is a policy too: a gate that is shut.
+    ``rollback`` are the rules for promotions that bring an older release back. A list that is left out
+    stays as it is. Raises Invalid for an unknown rule or parameter. No rules is a policy too: a gate that
+    is shut.
     """
-    cleaned = clean_rules(rules)
+    cleaned = rules if rules is AS_IT_IS else clean_rules(rules)
+    back = rollback if rollback is AS_IT_IS or rollback is None else clean_rules(rollback)
     with transaction.atomic():
         # Versions are numbered without gaps, so one writer at a time.
         Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
         newest = environment.policies.order_by("-version").first()
-        if newest is not None and newest.rules == cleaned:
+        if cleaned is AS_IT_IS:
+            cleaned = newest.rules if newest else []
+        if back is AS_IT_IS:
+            back = newest.rollback if newest else None
+        if newest is not None and (newest.rules, newest.rollback) == (cleaned, back):
             return newest
         policy = Policy.objects.create(
             environment=environment,
             version=newest.version + 1 if newest else 1,
             rules=cleaned,
+            rollback=back,
             created_by=created_by,
         )
         record(
@@ -60,6 +74,11 @@ def save_policy(*, environment: Environment, rules: Any, created_by: User | None
             action="policy.saved",
             subject=f"policy:{policy.pk}",
             actor=created_by,
-            data={"environment": environment.slug, "version": policy.version, "rules": cleaned},
+            data={
+                "environment": environment.slug,
+                "version": policy.version,
+                "rules": cleaned,
+                "rollback": back,
+            },
         )
     return policy

@@ -7,16 +7,19 @@ from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from apps.access.models import User
 from apps.access.permissions import acting_user
 from apps.admin_base import LABELS, CommentForm, ReadOnlyAdmin, ReadOnlyInline, back_to, dialog, only
-from apps.catalog.models import Membership
+from apps.catalog.models import Environment, Membership
 from apps.catalog.permissions import MOVERS
 from apps.errors import DomainError
-from apps.gates.admin import as_shown, for_people
+from apps.gates.admin import GatedEnvironmentAdmin, as_shown, for_people
 from apps.promotions import (  # noqa: F401  # they register themselves
     describe,
     hold_admin,
@@ -27,12 +30,14 @@ from apps.promotions.explanation import explain_promotion
 from apps.promotions.models import Approval, Promotion
 from apps.promotions.override_admin import OverrideForm, OverrideInline, to_second
 from apps.promotions.overrides import override_promotion, second_override
+from apps.promotions.rollbacks import request_rollback
 from apps.promotions.services import (
     approve_promotion,
     cancel_promotion,
     reject_promotion,
     withdraw_approval,
 )
+from apps.releases.services import find_release
 
 Act = Callable[[Promotion, User, str], None]
 
@@ -75,7 +80,13 @@ class PromotionAdmin(ReadOnlyAdmin):
         "show_why",
     )
     list_display_links = ("id", "release")
-    list_filter = (only("environment__service"), only("environment"), "status", "decision__verdict")
+    list_filter = (
+        only("environment__service"),
+        only("environment"),
+        "status",
+        "decision__verdict",
+        "rollback",
+    )
     list_select_related = ("environment__service", "release", "requested_by", "decision")
     search_fields = ("release__version", "=release__digest", "requested_by__username")
     fields = (
@@ -85,7 +96,10 @@ class PromotionAdmin(ReadOnlyAdmin):
         "status",
         "reason",
         "show_waits_for",
+        "rollback",
         "requested_by",
+        "comment",
+        "show_not_applied",
         "decision",
         "deployment",
         "created_at",
@@ -98,7 +112,7 @@ class PromotionAdmin(ReadOnlyAdmin):
     actions_detail = ("approve", "reject", "withdraw", "override", "second", "cancel")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Promotion]:
-        return super().get_queryset(request).defer("release__manifest", "decision__facts")
+        return super().get_queryset(request).defer("release__manifest", "release__steps", "decision__facts")
 
     def changeform_view(
         self,
@@ -305,6 +319,10 @@ class PromotionAdmin(ReadOnlyAdmin):
     def show_service(self, promotion: Promotion) -> str:
         return promotion.environment.service.slug
 
+    @display(description="said not to be applied")
+    def show_not_applied(self, promotion: Promotion) -> str:
+        return ", ".join(promotion.not_applied) or "-"
+
     @display(description="waits for")
     def show_waits_for(self, promotion: Promotion) -> str:
         return describe.waits(promotion) or "-"
@@ -325,6 +343,73 @@ class PromotionAdmin(ReadOnlyAdmin):
     @display(description="why")
     def show_why(self, promotion: Promotion) -> str:
         return why(promotion)
+
+
+class RollbackForm(CommentForm):
+    to = forms.CharField(
+        required=False,
+        max_length=100,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="Version, digest or id of a release that has run there; empty for the one before.",
+    )
+    not_applied = forms.CharField(
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="Contract migrations (app.name, spaces between) that you have found not to be applied.",
+    )
+
+    field_order = ("to", "comment", "not_applied")
+
+
+# Which knows nothing of promotions, since gates lies below.
+admin.site.unregister(Environment)
+
+
+@admin.register(Environment)
+class PromotedEnvironmentAdmin(GatedEnvironmentAdmin):
+    """An environment, with the way back to what ran there before."""
+
+    actions_detail = ("roll_back",)
+
+    def has_roll_back_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        """Operators of what is shown, and superusers."""
+        if object_id is None:
+            return False
+        environments = self.get_queryset(request).filter(pk=object_id)
+        if not request.user.is_superuser:
+            roles = Membership.objects.filter(user=request.user.pk, role=Membership.Role.OPERATOR)
+            environments = environments.filter(service__in=roles.values("service"))
+        return environments.exists()
+
+    @action(
+        description="Roll back",
+        permissions=["roll_back"],
+        icon="history",
+        variant=ActionVariant.DANGER,
+        dialog=dialog(
+            "Bring an older release back?",
+            "By the policy's rules for rollbacks. What waits for this environment is superseded.",
+            "Roll back",
+            RollbackForm,
+        ),
+    )
+    def roll_back(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
+        environment = get_object_or_404(self.get_queryset(request).select_related("service"), pk=object_id)
+        asked = form.cleaned_data
+        try:
+            promotion = request_rollback(
+                environment=environment,
+                requested_by=acting_user(request),
+                release=find_release(service=environment.service, name=asked["to"]) if asked["to"] else None,
+                comment=asked["comment"],
+                not_applied=set(asked["not_applied"].split()),
+            )
+        except DomainError as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return back_to(self, object_id)
+        self.message_user(request, f"{promotion} was asked for.", messages.SUCCESS)
+        path = reverse("admin:promotions_promotion_change", args=[promotion.pk])
+        return HttpResponse(headers={"HX-Redirect": path})
 
 
 def why(promotion: Promotion) -> str:
@@ -352,7 +437,9 @@ class ApprovalAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Approval]:
-        return super().get_queryset(request).defer("promotion__release__manifest")
+        return (
+            super().get_queryset(request).defer("promotion__release__manifest", "promotion__release__steps")
+        )
 
     @display(description="service")
     def show_service(self, approval: Approval) -> str:

@@ -1,6 +1,6 @@
 """Promotions at the REST API: ask for one, approve, reject or cancel it, and wait for its end."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import django_filters
@@ -34,6 +34,7 @@ from apps.promotions.compare import compare_with_running
 from apps.promotions.explanation import explain_promotion
 from apps.promotions.models import Approval, Override, Promotion
 from apps.promotions.override_api import OverrideBriefSerializer
+from apps.promotions.rollbacks import request_rollback
 from apps.releases.api import ReleaseBriefSerializer
 from apps.releases.models import Release
 
@@ -43,6 +44,25 @@ class PromotionRequestSerializer(StrictSerializer):
 
     release = serializers.IntegerField(min_value=1, help_text="A release's id.")
     environment = serializers.CharField(max_length=60, help_text="The slug of an environment.")
+
+
+class RollbackRequestSerializer(CommentSerializer):
+    """The wish to bring an older release back."""
+
+    release = serializers.IntegerField(
+        min_value=1,
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="The id of a release that has run there; the one before what runs, if it is left out.",
+    )
+    not_applied = serializers.ListField(
+        child=serializers.CharField(max_length=300),
+        required=False,
+        default=list,
+        max_length=100,
+        help_text="Contract migrations, as app.name, of which you have found that they are not applied.",
+    )
 
 
 class ApprovalSerializer(Representation):
@@ -111,7 +131,15 @@ class PromotionSerializer(Representation):
     decision = serializers.IntegerField(allow_null=True)
     deployment = DeploymentBriefSerializer(allow_null=True)
     approvals = ApprovalSerializer(many=True)
+    rollback = serializers.BooleanField(
+        help_text="Whether it brings an older release back, by the policy's rules for that."
+    )
     requested_by = serializers.CharField()
+    comment = serializers.CharField(help_text="Why it was asked for.")
+    not_applied = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="Contract migrations of which the requester says that they have not been applied.",
+    )
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)
@@ -127,7 +155,10 @@ class PromotionSerializer(Representation):
         "decision__verdict",
         "decision__findings",
         *DeploymentBriefSerializer.columns,
+        "rollback",
         "requested_by__username",
+        "comment",
+        "not_applied",
         "created_at",
         "updated_at",
         "finished_at",
@@ -149,7 +180,10 @@ class PromotionSerializer(Representation):
             "decision": row["decision_id"],
             "deployment": DeploymentBriefSerializer().to_representation(row) if deployed else None,
             "approvals": [approval.to_representation(each) for each in row["approvals"]],
+            "rollback": row["rollback"],
             "requested_by": row["requested_by__username"],
+            "comment": row["comment"],
+            "not_applied": row["not_applied"],
             "created_at": row["created_at"],
             "updated_at": row["updated_at"],
             "finished_at": row["finished_at"],
@@ -222,11 +256,40 @@ class ExplanationSerializer(Representation):
         }
 
 
+def nest_below(rows: Sequence[dict[str, Any]], *, detailed: bool) -> None:
+    """Give rows of promotions what hangs below them."""
+    approvals = Approval.objects.values("promotion", *ApprovalSerializer.columns)
+    below(rows, "approvals", approvals, "promotion")
+    if not detailed:
+        return
+    overrides = Override.objects.values("promotion", *OverrideBriefSerializer.columns)
+    below(rows, "overrides", overrides, "promotion")
+    for row in rows:
+        row["waits_for"] = "" if row["status"] in Promotion.FINAL else waits_for(row["id"])
+
+
+def waits_for(pk: int) -> str:
+    """What holds up a promotion that has not ended."""
+    related = Promotion.objects.select_related("environment", "decision", "deployment")
+    # Large, and not what it is about.
+    return describe.waits(related.defer("decision__facts", "decision__findings").get(pk=pk))
+
+
+def answer_with(pk: int, context: Mapping[str, Any], code: int) -> Response:
+    """The promotion as it is after a write, read anew with what its representation needs."""
+    row = Promotion.objects.values(*PromotionDetailSerializer.columns).get(pk=pk)
+    nest_below([row], detailed=True)
+    headers = {"Location": reverse("promotion-detail", args=[pk], request=context["request"])}
+    data = PromotionDetailSerializer(row, context=context).data
+    return Response(data, status=code, headers=headers if code == status.HTTP_201_CREATED else None)
+
+
 class PromotionFilter(django_filters.FilterSet):
     service = django_filters.CharFilter("environment__service__slug", help_text="A service's slug.")
     environment = django_filters.CharFilter("environment__slug", help_text="An environment's slug.")
     release = django_filters.NumberFilter("release", help_text="A release's id.")
     status = django_filters.ChoiceFilter(choices=Promotion.Status.choices)
+    rollback = django_filters.BooleanFilter("rollback", help_text="Whether it brings an older release back.")
 
 
 class PromotionViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, viewsets.GenericViewSet):
@@ -251,20 +314,7 @@ class PromotionViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, v
         return PromotionSerializer if self.action == "list" else PromotionDetailSerializer
 
     def nest(self, rows: Sequence[dict[str, Any]]) -> None:
-        approvals = Approval.objects.values("promotion", *ApprovalSerializer.columns)
-        below(rows, "approvals", approvals, "promotion")
-        if self.action != "list":
-            overrides = Override.objects.values("promotion", *OverrideBriefSerializer.columns)
-            below(rows, "overrides", overrides, "promotion")
-            for row in rows:
-                row["waits_for"] = self.waits_for(row)
-
-    def waits_for(self, row: dict[str, Any]) -> str:
-        if row["status"] in Promotion.FINAL:
-            return ""
-        related = Promotion.objects.select_related("environment", "decision", "deployment")
-        # Large, and not what it is about.
-        return describe.waits(related.defer("decision__facts", "decision__findings").get(pk=row["id"]))
+        nest_below(rows, detailed=self.action != "list")
 
     def retry_after(self, row: dict[str, Any]) -> int | None:
         if row["status"] in Promotion.FINAL:
@@ -281,12 +331,7 @@ class PromotionViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, v
         return promotion
 
     def answer(self, pk: int, code: int = status.HTTP_200_OK) -> Response:
-        """The promotion as it is after a write, read anew with what its representation needs."""
-        row = self.get_queryset().get(pk=pk)
-        self.nest([row])
-        headers = {"Location": reverse("promotion-detail", args=[pk], request=self.request)}
-        data = self.get_serializer(row).data
-        return Response(data, status=code, headers=headers if code == status.HTTP_201_CREATED else None)
+        return answer_with(pk, self.get_serializer_context(), code)
 
     @extend_schema(
         request=PromotionRequestSerializer,
@@ -385,3 +430,47 @@ class RunningComparisonViewSet(viewsets.GenericViewSet[Any]):
         build = get_object_or_404(visible(Build.objects.all(), request.user, "service"), pk=kwargs["pk"])
         before, comparison = compare_with_running(build=build, environment=environment, than=than)
         return comparison_answer(request, comparison, before=before, after=build, shown=shown)
+
+
+class EnvironmentRollbackViewSet(VisibleMixin, viewsets.GenericViewSet[Any]):
+    """Bring an older release back to an environment."""
+
+    queryset = Environment.objects.select_related("service")
+    service_path = "service"
+    required_scopes = {"rollback": [Scope.OPERATE]}
+    serializer_class = PromotionDetailSerializer
+    filter_backends = ()
+
+    @extend_schema(
+        request=RollbackRequestSerializer,
+        responses={200: PromotionDetailSerializer, 201: PromotionDetailSerializer},
+    )
+    @action(detail=True, methods=["post"])
+    def rollback(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Go back to the release that ran before, or to a named one, as an operator.
+
+        It is a promotion that is judged by the policy's rules for rollbacks. Refused at once where the
+        database has seen a migration that the older release could not run with.
+        """
+        environment = self.get_object()
+        wish = RollbackRequestSerializer(data=request.data)
+        wish.is_valid(raise_exception=True)
+        key = wish.validated_data["release"]
+        release = None
+        if key is not None:
+            release = Release.objects.filter(service=environment.service_id, pk=key).first()
+            if release is None:
+                raise NotFound(
+                    f"{environment.service.slug} has no release {key}; GET /api/v1/releases/ lists them."
+                )
+        asked_at = timezone.now()
+        promotion = request_rollback(
+            environment=environment,
+            requested_by=acting_user(request),
+            release=release,
+            comment=wish.validated_data["comment"],
+            not_applied=set(wish.validated_data["not_applied"]),
+        )
+        asked_before = promotion.created_at < asked_at
+        code = status.HTTP_200_OK if asked_before else status.HTTP_201_CREATED
+        return answer_with(promotion.pk, self.get_serializer_context(), code)

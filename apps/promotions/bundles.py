@@ -6,7 +6,7 @@ AWS is never asked in the gate's transaction: what a look found is a row, which 
 from datetime import timedelta
 
 from django.db import models
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from apps.deployments.models import Occupancy
@@ -24,8 +24,10 @@ FRESH = timedelta(minutes=1)
 
 def watched_releases() -> models.QuerySet[Release]:
     """Releases that wait at, or run behind, a gate whose policy asks for an intact bundle."""
-    in_force = Policy.objects.newest().values("pk")
-    asking = Policy.objects.filter(pk__in=in_force, rules__contains=[{"rule": NAME}]).values("environment")
+    in_force = Policy.objects.filter(pk__in=Policy.objects.newest().values("pk"))
+    entry = [{"rule": NAME}]
+    of_either = Q(("rules__contains", entry)) | Q(("rollback__contains", entry))
+    asking = in_force.filter(of_either).values("environment")
     waits = Promotion.objects.pending().filter(release=OuterRef("pk"), environment__in=asking)
     runs = Occupancy.objects.current().filter(release=OuterRef("pk"), environment__in=asking)
     return Release.objects.filter(Exists(waits) | Exists(runs))
@@ -58,7 +60,7 @@ def wants_look(promotion: Promotion) -> bool:
     decision = promotion.decision
     if decision is None or decision.verdict not in OPENS:
         return False
-    if all(entry.get("rule") != NAME for entry in decision.policy.rules):
+    if all(entry.get("rule") != NAME for entry in decision.policy.rules_for(rollback=promotion.rollback)):
         return False
     asked = BundleLook.objects.filter(release=promotion.release_id).values_list("asked_at", flat=True).first()
     return asked is None or asked < timezone.now() - FRESH

@@ -4,6 +4,8 @@ from datetime import datetime, timedelta
 
 from django.utils import timezone
 
+from apps.catalog.models import Environment
+from apps.deployments.foreign import intruder
 from apps.deployments.waits import silence, waits_for
 from apps.gates.models import Decision
 from apps.gates.outlook import Outlook
@@ -55,7 +57,7 @@ def waits(promotion: Promotion) -> str:
         return "It has not been judged yet; manage.py reconcile does that."
     if decision.verdict not in OPENS:
         return ""
-    if why := blocker(environment=promotion.environment):
+    if why := blocker(environment=promotion.environment, promotion=promotion):
         return f"The gate is open; it waits because {why}."
     return " ".join(
         filter(None, ["The gate is open; manage.py reconcile starts it.", silence(promotion, at=now)])
@@ -74,6 +76,17 @@ def outlook(ahead: Outlook) -> str:
     if ahead.by_then:
         return f"By the time it could pass, this will stand against it: {ahead.by_then[0].sentence}"
     return "Waiting alone does not mend it."
+
+
+def unknown(environment: Environment) -> str:
+    """What took the place of the last release where it is none; empty where nothing did."""
+    deployment = intruder(environment)
+    if deployment is None or deployment.finished_at is None:
+        return ""
+    return (
+        f"something that is no known release, since {moment(deployment.finished_at)} "
+        f"(deployment {deployment}: {deployment.revision or 'CodeDeploy does not say what'})"
+    )
 
 
 def _whole_minute(at: datetime) -> str:

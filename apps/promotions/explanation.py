@@ -157,8 +157,9 @@ def _wanted(environment: Environment, last: Promotion | None, running: Occupancy
 def _judged_now(release: Release, environment: Environment, promotion: Promotion | None) -> Explanation:
     at = timezone.now()
     policy = Policy.objects.filter(environment=environment).order_by("-version").first()
-    rules: list[dict[str, Any]] = policy.rules if policy else []
     waiting = promotion is not None and promotion.status == Status.PENDING
+    rollback = promotion is not None and waiting and promotion.rollback
+    rules: list[dict[str, Any]] = policy.rules_for(rollback=rollback) if policy else []
     facts = gather(release=release, environment=environment, promotion=promotion if waiting else None)
     if not waiting:
         facts = replace(facts, promotion=PromotionFact(id=0, requested_by=SOMEBODY, requested_at=at))
@@ -248,4 +249,4 @@ def _count(findings: tuple[Finding, ...]) -> str:
 
 def _running(environment: Environment) -> Occupancy | None:
     current = Occupancy.objects.current().filter(environment=environment)
-    return current.select_related("release").defer("release__manifest").first()
+    return current.select_related("release").defer("release__manifest", "release__steps").first()

@@ -30,12 +30,16 @@ from apps.gates.facts import (
     SupersededFact,
     UpstreamFact,
     VetoFact,
+    WayBackFact,
     WindowFact,
 )
 from apps.promotions.comparing import compare_for_gates
 from apps.promotions.health import deployments_with_hosts, health_of, last_deployment, stays_of
 from apps.promotions.models import Approval, Override, Pin, Promotion, Veto, Window
+from apps.promotions.schema import worst_way_to
+from apps.releases.migration_source import Level
 from apps.releases.models import BundleLook, Release
+from apps.releases.way_back import WayBack, read_json, way_back_after, way_back_to
 
 RED = (TestResult.Status.FAILED, TestResult.Status.ERROR)
 FAILURES_TOLD = 20  # the counts are the reports'; nobody reads more names than these in a finding
@@ -73,7 +77,8 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
     judged = {each.environment for each in subjects}
     sources = _sources(judged)
     environments = _environments(judged.union(*sources.values()))
-    everywhere = _running(environments)
+    last = _last(environments)
+    everywhere = {place: stay for place, stay in last.items() if stay.until is None}
     health = _health(environments, everywhere)
     running = {
         environment: occupancy for environment, occupancy in everywhere.items() if environment in judged
@@ -110,6 +115,8 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
         release, environment = releases[subject.release], environments[subject.environment]
         able = approvers.get(release.service_id, ())
         runs = running.get(environment.pk)
+        wish = promotions[subject.promotion] if subject.promotion else None
+        way_back, schema = _ways(release, last.get(environment.pk), wish)
         return Facts(
             service=release.service.slug,
             environment=environment.slug,
@@ -122,7 +129,7 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
             quarantines=tuple(quarantines[release.build_id]),
             upstreams=tuple(tell_upstream(each, release.pk) for each in sources.get(environment.pk, ())),
             upstream_mode=environment.upstream_mode,
-            promotion=promotions[subject.promotion] if subject.promotion else None,
+            promotion=wish,
             approvals=_told(approvals.get(subject.promotion, ()), able) if subject.promotion else (),
             approvers=able,
             running=_what_runs(runs, reports.get(runs.release.build_id, ())) if runs else None,
@@ -134,6 +141,8 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
             vetoes=_vetoes_here(vetoes.get(release.pk, ()), environment),
             superseded_by=_superseded_by(release, runs, coming.get(environment.pk)),
             overrides=tuple(overrides.get(subject.promotion, ())) if subject.promotion else (),
+            way_back=way_back,
+            schema=schema,
         )
 
     return [tell(subject) for subject in subjects]
@@ -185,7 +194,7 @@ def _environments(keys: Iterable[int]) -> dict[int, Environment]:
         open_pin=FilteredRelation("pins", condition=Q(pins__lifted_at=None)),
         last_deployment=last_deployment("pk"),
     ).select_related("open_pin__release", "open_pin__by")  # type: ignore[misc]  # which mypy does not see
-    return dict(rows.defer("open_pin__release__manifest").in_bulk(keys))  # type: ignore[misc]  # likewise
+    return dict(rows.defer("open_pin__release__manifest", "open_pin__release__steps").in_bulk(keys))  # type: ignore[misc]  # likewise
 
 
 def _pin(environment: Environment) -> PinFact | None:
@@ -243,7 +252,7 @@ def _coming(environments: Iterable[int]) -> dict[int, Promotion]:
     newest = rows.order_by("environment_id", "-release_id", "-id").distinct("environment_id")
     return {
         promotion.environment_id: promotion
-        for promotion in newest.select_related("release").defer("release__manifest")
+        for promotion in newest.select_related("release").defer("release__manifest", "release__steps")
     }
 
 
@@ -261,11 +270,41 @@ def _superseded_by(
     return None
 
 
-def _running(environments: Iterable[int]) -> dict[int, Occupancy]:
-    """By environment."""
-    current = Occupancy.objects.current().filter(environment__in=environments)
-    rows = current.select_related("release").defer("release__manifest")
+def _last(environments: Iterable[int]) -> dict[int, Occupancy]:
+    """By environment, what runs there, or ran last where something that is no release took its place."""
+    stays = Occupancy.objects.filter(environment__in=environments)
+    newest = stays.order_by("environment_id", "-since", "-id").distinct("environment_id")
+    rows = newest.select_related("release").defer("release__manifest")
     return {occupancy.environment_id: occupancy for occupancy in rows}
+
+
+def _ways(
+    release: Release, last: Occupancy | None, wish: PromotionFact | None
+) -> tuple[WayBackFact, WayBackFact]:
+    """From the release back to what runs, and from what runs to the release."""
+    if last is None:
+        nothing = WayBackFact(level="reversible", migration="", operation="")
+        return nothing, nothing
+    version = last.release.version
+    rollback = wish is not None and wish.rollback
+    if release.steps is not None and release.steps == last.release.steps and not rollback:
+        # As for most releases: no migration lies between them.
+        open_ = _way(WayBack(Level.REVERSIBLE), version)
+        return open_, open_
+    running, steps = read_json(last.release.steps), read_json(release.steps)
+    back = way_back_after(running, steps)
+    if wish is not None and wish.rollback:
+        # Whoever goes back comes to all that the database has seen, also from what failed on its way. Few
+        # promotions are rollbacks, so these few queries are made for each.
+        way = worst_way_to(release, environment_id=last.environment_id, not_applied=wish.not_applied)
+        return _way(back, version), _way(way.way, way.after.version if way.after else version)
+    return _way(back, version), _way(way_back_to(steps, running), version)
+
+
+def _way(found: WayBack, version: str) -> WayBackFact:
+    return WayBackFact(
+        level=str(found.level), migration=found.migration, operation=found.operation, running=version
+    )
 
 
 def _what_runs(occupancy: Occupancy, reports: tuple[ReportFact, ...]) -> RunningFact:
@@ -448,6 +487,8 @@ def _promotions(wishes: Iterable[int]) -> dict[int, PromotionFact]:
             id=pk,
             requested_by=PersonFact(id=row.requested_by_id, username=row.requested_by.username),
             requested_at=row.created_at,
+            rollback=row.rollback,
+            not_applied=tuple(row.not_applied),
         )
         for pk, row in Promotion.objects.select_related("requested_by").in_bulk(wishes).items()
     }

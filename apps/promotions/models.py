@@ -21,6 +21,10 @@ class PromotionQuerySet(models.QuerySet["Promotion"]):
         """Promotions that still wait at their gate."""
         return self.filter(status=Promotion.Status.PENDING)
 
+    def rollbacks(self) -> "PromotionQuerySet":
+        """Those that bring an older release back."""
+        return self.filter(rollback=True)
+
     def under_way(self) -> "PromotionQuerySet":
         """Promotions that have passed their gate and have not come to their end."""
         return self.filter(status__in=Promotion.UNDER_WAY)
@@ -55,6 +59,20 @@ class Promotion(Leasable):
     status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
     reason = models.TextField(blank=True, help_text="Why it ended as it did.")
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    rollback = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Whether it brings an older release back, by the policy's rules for that.",
+    )
+    comment = models.TextField(blank=True, default="", db_default="", help_text="Why it was asked for.")
+    # Contract migrations, as app.name: whoever asked for the rollback has looked.
+    not_applied = ArrayField(
+        models.CharField(max_length=300),
+        default=list,
+        db_default=[],
+        blank=True,
+        help_text="Contract migrations of which the requester says that they have not been applied.",
+    )
     decision = models.ForeignKey(
         Decision, null=True, blank=True, on_delete=models.PROTECT, related_name="promotions"
     )

@@ -72,7 +72,8 @@ def override_promotion(
 def longest_override(promotion: Promotion) -> int:
     """For how many minutes the policy in force lets an override of the promotion count."""
     policy = Policy.objects.filter(environment=promotion.environment_id).order_by("-version").first()
-    entries = [each for each in (policy.rules if policy else []) if each.get("rule") == NAME]
+    rules = policy.rules_for(rollback=promotion.rollback) if policy else []
+    entries = [each for each in rules if each.get("rule") == NAME]
     limits = [read_parameters(Parameters, each.get("parameters", {}), rule=NAME) for each in entries]
     return min(limit.maximum_minutes for limit in limits or [Parameters()])
 

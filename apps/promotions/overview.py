@@ -21,13 +21,16 @@ def overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         Environment.objects.select_related("service", "standing__release"), request.user, "service"
     ).order_by("service__slug", "position", "slug")
     here = visible(Occupancy.objects.current(), request.user, "environment__service")
-    runs = {row.environment_id: row for row in here.select_related("release").defer("release__manifest")}
+    runs = {
+        row.environment_id: row
+        for row in here.select_related("release").defer("release__manifest", "release__steps")
+    }
 
     promotions = visible(
         Promotion.objects.select_related("environment__service", "release", "decision", "requested_by"),
         request.user,
         "environment__service",
-    ).defer("release__manifest", "decision__facts")
+    ).defer("release__manifest", "release__steps", "decision__facts")
     coming: dict[int, list[dict[str, Any]]] = defaultdict(list)
     open_ones = list(promotions.exclude(status__in=Promotion.FINAL))
     steps = _steps([promotion.deployment_id for promotion in open_ones if promotion.deployment_id])

@@ -25,10 +25,12 @@ from apps.catalog.heads import begin_copies, copy_head
 from apps.catalog.models import LedgerCopy
 from apps.commands import database_problem
 from apps.deployments.flight import read_flight_records
-from apps.deployments.models import Deployment, FlightWatch
+from apps.deployments.foreign import look_for_foreign, watch_groups
+from apps.deployments.models import Deployment, FlightWatch, GroupWatch
 from apps.deployments.services import ANSWER_WITHIN, observe_deployment, request_deployment
 from apps.errors import DomainError
 from apps.leases import Leasable, Lease, LeaseLost, release_all, take, take_several
+from apps.promotions.automatic import ask_by_itself, due
 from apps.promotions.bundles import begin_looks, refresh_look, wants_look, watched_looks
 from apps.promotions.models import Promotion, Standing
 from apps.promotions.services import evaluate_promotions, follow_deployment, start_promotion
@@ -48,6 +50,7 @@ JUDGE_EVERY = timedelta(seconds=5)
 JUDGE_RUNNING_EVERY = timedelta(minutes=2)
 LOOK_EVERY = timedelta(minutes=10)  # at a bundle in S3
 LOOK_AGAIN = timedelta(seconds=30)  # after S3 gave no answer
+ASK_EVERY = 5.0  # seconds between looks for what environments ask for by themselves
 SWEEP_EVERY = 30.0  # seconds between looks for what no row says: unregistered bundles, unwatched environments
 LONGEST_BACKOFF = timedelta(minutes=1)
 # Where several environments could start at once.
@@ -72,6 +75,8 @@ class Reconciler:
     sweep_at: float = 0.0
     look_at: float = 0.0
     bundles_at: float = 0.0
+    watch_at: float = 0.0
+    ask_at: float = 0.0
 
     def run(self) -> None:
         """Work until ``stop`` is set; PostgreSQL may go away and come back meanwhile."""
@@ -98,10 +103,12 @@ class Reconciler:
             self.collect_one_build,
             self.register_one_release,
             self.look_at_one_bundle,
+            self.ask_for_what_is_proved,
             self.judge_promotions,
             self.judge_one_running_release,
             self.request_one_deployment,
             self.observe_one_deployment,
+            self.look_for_foreign_deployments,
             self.read_flight_records_of_one,
             self.copy_one_ledger_head,
         ):
@@ -139,6 +146,23 @@ class Reconciler:
         if not found:
             self.sweep_at = time.monotonic() + SWEEP_EVERY
         return found
+
+    def ask_for_what_is_proved(self) -> bool:
+        """Ask for a promotion wherever an environment does so by itself; other workers may be at it, too."""
+        if time.monotonic() < self.ask_at:
+            return False
+        self.ask_at = time.monotonic() + ASK_EVERY
+        asked = False
+        for environment, release in due():
+            try:
+                promotion = ask_by_itself(environment=environment, release=release)
+            except DomainError as error:
+                log.warning("could not ask", environment=str(environment), problem=str(error))
+                continue
+            if promotion is not None:
+                asked = True
+                log.info("asked by itself", promotion=promotion.pk, release=release.version)
+        return asked
 
     def look_at_one_bundle(self) -> bool:
         """See whether a bundle that waits or runs is still in S3, where a policy asks for that."""
@@ -216,6 +240,17 @@ class Reconciler:
             return observe_deployment(deployment=deployment, lease=lease, moved=follow_deployment)
 
         return self._one(Deployment.objects.filter(status__in=asked), work)
+
+    def look_for_foreign_deployments(self) -> bool:
+        """See what somebody else, auto scaling or CodeDeploy itself has deployed to one environment."""
+        if time.monotonic() >= self.watch_at:
+            watch_groups()
+            self.watch_at = time.monotonic() + SWEEP_EVERY
+
+        def work(watch: GroupWatch, lease: Lease) -> timedelta:
+            return look_for_foreign(watch=watch, lease=lease)
+
+        return self._one(GroupWatch.objects.all(), work)
 
     def read_flight_records_of_one(self) -> bool:
         """Read what the hosts of a deployment wrote about it; they upload when they can."""

@@ -54,11 +54,19 @@ def request_promotion(*, release: Release, environment: Environment, requested_b
         raise Invalid(
             f"Release {release.version} is not of {service.slug}, so it cannot go to {environment}."
         )
+    return write_request(release=release, environment=environment, requested_by=requested_by)
+
+
+def write_request(
+    *, release: Release, environment: Environment, requested_by: User, automatic: bool = False
+) -> Promotion:
+    """What ``request_promotion`` does once it is clear that the user may ask; ``automatic`` if nobody did."""
     with transaction.atomic():
         # One request per environment at a time: it looks at the others that wait there.
         Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
         here = Promotion.objects.filter(environment=environment)
-        waiting = here.pending().select_related("release", "requested_by")
+        # A rollback that waits goes first, whatever is asked for after it.
+        waiting = here.pending().filter(rollback=False).select_related("release", "requested_by")
         open_ones = here.filter(Q(status=Status.PENDING) | Q(status__in=Promotion.UNDER_WAY), release=release)
         if existing := open_ones.select_related("requested_by").first():
             if existing.requested_by_id == requested_by.pk:
@@ -87,7 +95,12 @@ def request_promotion(*, release: Release, environment: Environment, requested_b
             promotion,
             "promotion.requested",
             actor=requested_by,
-            data={"environment": environment.slug, "release": release.version, "digest": release.digest},
+            data={
+                "environment": environment.slug,
+                "release": release.version,
+                "digest": release.digest,
+                **({"automatic": True} if automatic else {}),
+            },
         )
         _record_decision(promotion, decision)
     return promotion
@@ -154,7 +167,8 @@ def start_promotion(*, promotion: Promotion) -> bool:
             return False
         before = current.decision
         decision = _judge(current)
-        opens = decision.verdict in OPENS and not blocker(environment=environment) and not wants_look(current)
+        free = not blocker(environment=environment, promotion=current)
+        opens = decision.verdict in OPENS and free and not wants_look(current)
         if opens:
             deployment = Deployment.objects.create(environment=environment, release_id=current.release_id)
             _update(current, status=Status.DEPLOYING, deployment=deployment)
@@ -176,13 +190,18 @@ def start_promotion(*, promotion: Promotion) -> bool:
     return opens
 
 
-def blocker(*, environment: Environment) -> str:
-    """Why nothing else can start in an environment now; empty when it is free."""
+def blocker(*, environment: Environment, promotion: Promotion) -> str:
+    """Why a promotion cannot start in its environment now; empty when that is free."""
     under_way = Promotion.objects.under_way().filter(environment=environment).first()
     if under_way is not None:
         return f"promotion {under_way.pk} is {under_way.status} there"
     deployment = Deployment.objects.active().filter(environment=environment).first()
-    return f"deployment {deployment} is {deployment.status} there" if deployment else ""
+    if deployment is not None:
+        return f"deployment {deployment} is {deployment.status} there"
+    if promotion.rollback:
+        return ""
+    rollback = Promotion.objects.pending().rollbacks().filter(environment=environment).first()
+    return f"promotion {rollback.pk}, a rollback, goes first" if rollback else ""
 
 
 def approve_promotion(*, promotion: Promotion, user: User, comment: str = "") -> Approval:
@@ -273,12 +292,15 @@ def cancel_promotion(*, promotion: Promotion, user: User, reason: str = "") -> N
 def follow_deployment(deployment: Deployment) -> None:
     """Bring a deployment's promotion to where the deployment is; call it in the transaction that moved it.
 
-    ``failed`` is the release's fault, ``errored`` ours or AWS's. A deployment that nobody promoted (a
-    foreign one) is left alone.
+    ``failed`` is the release's fault, ``errored`` ours or AWS's. A foreign deployment has no promotion; its
+    end wakes what waits for the place.
     """
     rows = Promotion.objects.under_way().filter(deployment=deployment)
     promotion = rows.select_for_update(no_key=True, of=("self",)).first()
     if promotion is None:
+        if deployment.origin != Deployment.Origin.LOCKKEEPER and deployment.status in Deployment.FINAL:
+            place, brought = deployment.environment_id, deployment.release_id
+            transaction.on_commit(lambda: _wake_after(place, brought))
         return
     status, reason = _outcome(deployment)
     if status is None or status == promotion.status:
@@ -309,7 +331,7 @@ def _outcome(deployment: Deployment) -> tuple[Promotion.Status | None, str]:
     return None, ""
 
 
-def _wake_after(environment_id: int, release_id: int) -> None:
+def _wake_after(environment_id: int, release_id: int | None) -> None:
     """What waits for this end: the next one here, and this release further down."""
     here = Q(environment=environment_id)
     below = Q(release=release_id, environment__upstreams=environment_id)
@@ -367,7 +389,7 @@ def _judge_all(promotions: Sequence[Promotion]) -> list[Decision]:
     gathered, at = gather_all(subjects), timezone.now()
     for promotion, facts in zip(promotions, gathered, strict=True):
         policy, last = policies[promotion.environment_id], promotion.decision
-        verdict, findings = judge(rules=policy.rules, facts=facts, at=at)
+        verdict, findings = judge(rules=policy.rules_for(rollback=promotion.rollback), facts=facts, at=at)
         told = facts.to_json()
         if last and (last.policy_id, last.verdict, last.facts) == (policy.pk, verdict, told):
             last.policy = policy
@@ -401,7 +423,9 @@ def _lock(promotion: Promotion) -> Promotion:
 
 def _to_judge(promotions: PromotionQuerySet) -> PromotionQuerySet:
     """With what judging and recording them needs."""
-    return promotions.select_related("environment__service", "release", "decision").defer("release__manifest")
+    return promotions.select_related("environment__service", "release", "decision").defer(
+        "release__manifest", "release__steps"
+    )
 
 
 def _update(promotion: Promotion, **values: object) -> None:

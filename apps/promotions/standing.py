@@ -57,14 +57,17 @@ class Judgement:
 def judge_running(environment: Environment) -> Judgement | None:
     """Judge what runs in an environment; None where nothing does. Nothing is written."""
     current = Occupancy.objects.current().filter(environment=environment)
-    occupancy = current.select_related("release").defer("release__manifest").first()
+    occupancy = current.select_related("release").defer("release__manifest", "release__steps").first()
     if occupancy is None:
         return None
     came_by = Promotion.objects.filter(deployment=occupancy.deployment_id).select_related("decision")
     promotion = came_by.first()
     facts, at = _facts(environment, occupancy.release, promotion)
     policy = Policy.objects.filter(environment=environment).order_by("-version").first()
-    verdict, findings = judge(rules=policy.rules if policy else [], facts=facts, at=at)
+    # It came by the rules of one of the two lists, and is held to what these are today.
+    rollback = promotion is not None and promotion.rollback
+    rules = policy.rules_for(rollback=rollback) if policy else []
+    verdict, findings = judge(rules=rules, facts=facts, at=at)
     unmet = tuple(by_importance(finding for finding in findings if finding.verdict not in OPENS))
     return Judgement(release=occupancy.release, policy=policy, verdict=verdict, unmet=unmet)
 
@@ -79,7 +82,11 @@ def _facts(environment: Environment, release: Release, promotion: Promotion | No
             # Of a version whose facts this one cannot read: then by today's alone.
             pass
         else:
-            return replace(then, **{name: getattr(today, name) for name in TODAYS}), decision.evaluated_at
+            facts = replace(then, **{name: getattr(today, name) for name in TODAYS})
+            if then.way_back is None:
+                # Of a version that did not look at migrations. What runs came over them, whatever they are.
+                facts = replace(facts, way_back=today.way_back, schema=today.schema)
+            return facts, decision.evaluated_at
     # It came by no gate of ours. A newer release that waits is no fault of this one.
     return replace(today, superseded_by=None), timezone.now()
 

@@ -2,7 +2,7 @@
 
 from rest_framework.routers import SimpleRouter
 
-from apps.promotions.api import PromotionViewSet, RunningComparisonViewSet
+from apps.promotions.api import EnvironmentRollbackViewSet, PromotionViewSet, RunningComparisonViewSet
 from apps.promotions.hold_api import PinViewSet, VetoViewSet
 from apps.promotions.override_api import OverrideViewSet
 from apps.promotions.quarantine_api import QuarantineViewSet
@@ -20,4 +20,6 @@ router.register(
     RunningComparisonViewSet,
     basename="running-comparison",
 )
+# The environments themselves are of apps.catalog, which knows nothing of promotions.
+router.register("environments", EnvironmentRollbackViewSet, basename="environment")
 urlpatterns = router.urls

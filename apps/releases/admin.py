@@ -3,10 +3,13 @@
 from datetime import UTC
 
 from django.contrib import admin
+from django.utils.html import format_html, format_html_join
 from unfold.decorators import display
 
 from apps.admin_base import ReadOnlyAdmin, only, pretty
+from apps.releases.migration_source import Level
 from apps.releases.models import BundleLook, Release
+from apps.releases.way_back import read_json
 
 
 @admin.register(Release)
@@ -15,8 +18,8 @@ class ReleaseAdmin(ReadOnlyAdmin):
     list_filter = (only("service"),)
     list_select_related = ("service",)
     search_fields = ("version", "commit__startswith", "digest__startswith")
-    # It names every file of the bundle.
-    list_defer = ("manifest",)
+    # They name every file of the bundle, and every migration.
+    list_defer = ("manifest", "steps")
     fields = (
         "service",
         "version",
@@ -30,6 +33,7 @@ class ReleaseAdmin(ReadOnlyAdmin):
         "etag",
         "show_look",
         "created_at",
+        "show_steps",
         "show_manifest",
     )
 
@@ -50,6 +54,18 @@ class ReleaseAdmin(ReadOnlyAdmin):
         if look.failing_since is not None:
             return f"S3 gave no answer at {at}: {look.failure}"
         return look.problem or f"as it was registered, at {at}"
+
+    @display(description="way back over its migrations")
+    def show_steps(self, release: Release) -> str:
+        steps = read_json(release.steps)
+        if steps is None:
+            return "Nobody has read them: it is from before that was done."
+        told = [step for step in steps if step.level != Level.REVERSIBLE]
+        rows = [(step.label, step.level.replace("_", " "), step.operation) for step in told]
+        others = f"{len(steps) - len(told)} of {len(steps)} migrations are reversible."
+        return format_html(
+            "{}{}", format_html_join("", "<b>{}</b>: {}, {}<br>", rows), others if steps else "No migration."
+        )
 
     @display(description="manifest")
     def show_manifest(self, release: Release) -> str:

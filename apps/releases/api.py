@@ -7,6 +7,7 @@ from rest_framework import serializers, viewsets
 
 from apps.api import Representation, RowsMixin
 from apps.catalog.visibility import VisibleMixin
+from apps.releases.migration_source import Level
 from apps.releases.models import Release
 
 
@@ -86,14 +87,35 @@ class ReleaseSerializer(Representation):
         }
 
 
-class ReleaseDetailSerializer(ReleaseSerializer):
-    manifest = serializers.DictField(help_text="manifest.json of the bundle.")
+class MigrationStepSerializer(Representation):
+    """A migration of a release, and what it leaves of the way back; as Step.to_json writes it."""
 
-    # A manifest can be large, so lists leave it out.
-    columns = (*ReleaseSerializer.columns, "manifest")
+    app = serializers.CharField()
+    name = serializers.CharField()
+    level = serializers.ChoiceField([str(level) for level in Level])
+    operation = serializers.CharField(help_text="What makes it so; empty for a reversible one.")
+    contract = serializers.BooleanField(help_text="Applied on purpose, later; not by a deployment.")
+    replaces = serializers.ListField(
+        child=serializers.CharField(), help_text="What a squashed one stands for, as app.name."
+    )
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        return super().to_representation(row) | {"manifest": row["manifest"]}
+        return row
+
+
+class ReleaseDetailSerializer(ReleaseSerializer):
+    steps = MigrationStepSerializer(
+        many=True,
+        allow_null=True,
+        help_text="Its migrations, read from their sources; null for a release from before that was done.",
+    )
+    manifest = serializers.DictField(help_text="manifest.json of the bundle.")
+
+    # These can be large, so lists leave them out.
+    columns = (*ReleaseSerializer.columns, "manifest", "steps")
+
+    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+        return super().to_representation(row) | {"steps": row["steps"], "manifest": row["manifest"]}
 
 
 class ReleaseFilter(django_filters.FilterSet):

@@ -181,8 +181,7 @@ def _wheels(wheelhouse: Path) -> Iterator[tuple[str, Path]]:
 
 def _migrations(paths: Sequence[str] | dict[str, Path]) -> list[tuple[str, str]]:
     """The migrations of the apps in a bundle, read from its file names: no database, no Django."""
-    found = (re.fullmatch(r"apps/(\w+)/migrations/(\d{4}_\w+)\.py", path) for path in paths)
-    return sorted((match[1], match[2]) for match in found if match)
+    return sorted(key for path in paths if (key := manifest.migration_of(path)))
 
 
 def _project_version(root: Path) -> str:

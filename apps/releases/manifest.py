@@ -4,11 +4,12 @@ import json
 import platform
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from apps.errors import Invalid
+from apps.releases.migration_source import Step
 
 NAME = "manifest.json"
 SCHEMA = 1
@@ -36,6 +37,14 @@ class Manifest:
     committed_at: datetime
     files: dict[str, FileEntry]
     document: dict[str, Any]
+    # The release's migrations as the bundle's own files tell; apps.releases.verify reads them.
+    steps: list[Step] = field(default_factory=list)
+
+
+def migration_of(path: str) -> tuple[str, str] | None:
+    """App and name of the migration that a file of a bundle is; None for any other file."""
+    match = re.fullmatch(r"apps/(\w+)/migrations/(\d{4}_\w+)\.py", path)
+    return (match[1], match[2]) if match else None
 
 
 def this_python() -> dict[str, str]:

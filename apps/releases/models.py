@@ -31,6 +31,12 @@ class Release(models.Model):
     etag = models.CharField(max_length=100)
     size = models.PositiveBigIntegerField(help_text="Bytes.")
     manifest = models.JSONField()
+    # As apps.releases.migration_source.Step.to_json writes them; read by the server, as the digest is.
+    steps = models.JSONField(
+        null=True,
+        blank=True,
+        help_text="Its migrations and what each leaves of the way back; empty where nobody has read them.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:

@@ -6,13 +6,15 @@ import tempfile
 from typing import IO, cast
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from apps.aws import s3
 from apps.aws.errors import AwsError
 from apps.aws.s3 import Downloaded, ObjectInfo
 from apps.builds.models import Build
-from apps.errors import Invalid, Unavailable
+from apps.catalog.models import Service
+from apps.errors import Invalid, NotFound, Unavailable
 from apps.ledger.services import record
 from apps.releases.manifest import Manifest
 from apps.releases.models import BundleLook, Release
@@ -20,6 +22,24 @@ from apps.releases.verify import read_bundle
 
 # Wheels of a large service are some 100 MB. Beyond this a bundle is not read.
 SIZE_LIMIT = 2 * 1024**3  # bytes
+SHORTEST_DIGEST = 8  # characters
+
+
+def find_release(*, service: Service, name: str) -> Release:
+    """The service's release of that version, digest (or its first 8 digits or more) or id."""
+    releases = Release.objects.filter(service=service)
+    match = Q(version=name) | Q(digest=name)
+    if len(name) >= SHORTEST_DIGEST:
+        match |= Q(digest__startswith=name)
+    if name.isdecimal() and len(name) < SHORTEST_DIGEST:
+        match |= Q(pk=int(name))
+    found = list(releases.filter(match).order_by("-id")[:2])
+    if not found:
+        newest = ", ".join(releases.order_by("-id").values_list("version", flat=True)[:5]) or "none"
+        raise NotFound(f"{service.slug} has no release {name!r}. Newest: {newest}.")
+    if len(found) > 1:
+        raise Invalid(f"{name!r} is more than one release of {service.slug}: give the digest or the id.")
+    return found[0]
 
 
 def register_release(*, build: Build) -> Release:
@@ -185,6 +205,7 @@ def _create(build: Build, where: _Where, told: ObjectInfo, manifest: Manifest) -
                 "etag": told.etag,
                 "size": told.size,
                 "manifest": manifest.document,
+                "steps": [step.to_json() for step in manifest.steps],
             },
         )
         if created:

@@ -2,12 +2,14 @@
 
 import hashlib
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from apps.errors import Invalid
 from apps.releases import manifest
 from apps.releases.manifest import Manifest
+from apps.releases.migration_source import LIMIT as MIGRATION_LIMIT
+from apps.releases.migration_source import read_steps
 
 MEMBER_LIMIT = 20_000
 CHUNK = 1 << 20  # bytes
@@ -41,12 +43,13 @@ def read_bundle(stream: IO[bytes]) -> Manifest:
     """Read a bundle to its end and return its manifest; raise Invalid saying what does not match.
 
     Every file must be listed in the manifest with its SHA-256, size and mode, every listed file must be
-    there, and there may be nothing else: no links, no devices, no names that leave the bundle.
+    there, and there may be nothing else: no links, no devices, no names that leave the bundle. What its
+    migrations leave of the way back is read from their sources.
     """
     try:
         # "r:" reads plain tars only: nothing in here can unpack to more than its size on disk.
         with tarfile.open(fileobj=_Bounded(stream), mode="r:") as tar:
-            document, measured = _read_members(tar)
+            document, measured, sources = _read_members(tar)
             _check_rest(stream, tar.offset)
     except (tarfile.TarError, EOFError, OverflowError, ValueError, RecursionError) as error:
         raise Invalid(f"The bundle is not a readable tar archive: {error}.") from error
@@ -54,11 +57,15 @@ def read_bundle(stream: IO[bytes]) -> Manifest:
         raise Invalid(f"The bundle has no {manifest.NAME}. Make it with `manage.py bundle`.")
     found = manifest.load(document)
     _compare(found, measured)
-    return found
+    return replace(found, steps=read_steps(sources))
 
 
-def _read_members(tar: tarfile.TarFile) -> tuple[bytes, dict[str, _Measured]]:
+def _read_members(
+    tar: tarfile.TarFile,
+) -> tuple[bytes, dict[str, _Measured], dict[tuple[str, str], bytes]]:
+    """The manifest's text, every other member as measured, and the sources of the migrations."""
     document, measured = b"", dict[str, _Measured]()
+    sources: dict[tuple[str, str], bytes] = {}
     count = 0
     while member := tar.next():
         count += 1
@@ -77,8 +84,12 @@ def _read_members(tar: tarfile.TarFile) -> tuple[bytes, dict[str, _Measured]]:
         elif problem := manifest.unsafe_path(name):
             raise Invalid(f"The path {name!r:.200} in the bundle {problem}.")
         else:
+            if key := manifest.migration_of(name):
+                # One byte more than is read tells that it is too long.
+                sources[key] = content.read(MIGRATION_LIMIT + 1)
+                content.seek(0)
             measured[name] = _measure(member, content)
-    return document, measured
+    return document, measured, sources
 
 
 def _check_rest(stream: IO[bytes], offset: int) -> None:

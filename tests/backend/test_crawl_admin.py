@@ -29,6 +29,7 @@ MAY = {
     "promotions_veto_lift": {"approver", "operator"},
     "promotions_window_delete": {"operator"},
     "builds_quarantine_lift": {"approver", "operator"},
+    "catalog_environment_roll_back": {"operator"},
 }
 # Pages of the site that belong to no model.
 SITE = {"index", "login", "logout", "password_change", "password_change_done", "autocomplete", "jsi18n"}
@@ -215,9 +216,10 @@ class AdminCrawlTests(TestCase):
             (page,) = (page for page in PAGES if page.name == name)
             for role in roles:
                 with self.subTest(role, page=name), transaction.atomic():
+                    client = signed_in(self.members[role])
                     before = rows_of_everything()
-                    signed_in(self.members[role]).post(page.path(self.kestrel), YES)
-                    assert rows_of_everything()[page.model._meta.label] != before[page.model._meta.label]
+                    client.post(page.path(self.kestrel), YES)
+                    assert rows_of_everything() != before
                     # The next one finds it as it was.
                     transaction.set_rollback(True)
 

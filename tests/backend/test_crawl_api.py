@@ -90,6 +90,7 @@ WRITES = {
     # The world's reports have no outcomes to judge a case by.
     "quarantine-list": Write({"approver", "operator", "superuser"}, quarantine_wish, answers=(409,)),
     "quarantine-lift": Write({"approver", "operator", "superuser"}),
+    "environment-rollback": Write({"operator", "superuser"}),
 }
 # Where a parameter of an address is not the view's own lookup.
 PARAMETERS = {"build": (Build, "pk"), "against": (Build, "pk"), "environment": (Environment, "pk")}

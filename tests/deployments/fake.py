@@ -76,6 +76,42 @@ class FakeCodeDeploy:
                 raise error
             return made
 
+    def foreign(self, release: Any, environment: Any, *, status: str = "Created", **fields: Any) -> str:
+        """A deployment that nobody asked Lockkeeper for; of something unknown where ``release`` is None."""
+        made = f"d-F{len(self.deployments) + 1:08d}"
+        revision = (
+            S3Location(
+                bucket=release.bucket,
+                key=release.key,
+                version=release.object_version,
+                etag=release.etag,
+            )
+            if release
+            else None
+        )
+        text = f"s3://{revision.bucket}/{revision.key}" if revision else "github.com/shop/shop at abc"
+        defaults = {
+            "description": "",
+            "creator": "user",
+            "created_at": timezone.now(),
+            "revision": revision,
+            "revision_text": text,
+        }
+        self.deployments[made] = DeploymentInfo(
+            id=made,
+            application=environment.application,
+            group=environment.deployment_group,
+            status="Created",
+            started_at=None,
+            completed_at=None,
+            error_code="",
+            error_message="",
+            **{**defaults, **fields},
+        )
+        if status != "Created":
+            self.set(made, status, host("staging-1", ("ValidateService", status), status=status))
+        return made
+
     def get_deployments(self, ids: list[str]) -> list[DeploymentInfo]:
         if self.away:
             raise self.away

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from apps.gates.evaluate import judge
-from apps.gates.facts import BundleFact, Facts, PinFact, StayFact, VetoFact
+from apps.gates.facts import BundleFact, Facts, PinFact, StayFact, VetoFact, WayBackFact
 from apps.gates.rules import RULES
 from apps.gates.verdicts import WORST_FIRST, Verdict, worst
 from tests.gates.make import (
@@ -24,12 +24,15 @@ from tests.gates.make import (
 )
 
 SOAKED = been("staging", stays=(StayFact(since=NOON - hours(2), until=None),), health=health_fact())
+OPEN = WayBackFact("reversible", "", "", "1.1.0")
 GOOD = facts(
     reports=(report_fact(), coverage_fact()),
     upstreams=(SOAKED,),
     approvals=(approval_fact(BEN),),
     bundle=BundleFact(checked_at=NOON, problem=""),
     health=health_fact(),
+    way_back=OPEN,
+    schema=OPEN,
 )
 EVERY_RULE = [
     {"rule": name, "parameters": {"groups": ["unit"]} if name == "required_reports" else {}} for name in RULES

@@ -1,5 +1,6 @@
 """manage.py policy: YAML out, YAML in, and what differs."""
 
+import contextlib
 import io
 
 import pytest
@@ -157,3 +158,39 @@ def test_every_rule_comes_back_as_it_was_written():
     (again,) = read_policies(text, name="second")
     assert again.rules == entry.rules
     assert len(again.rules) == len(RULES)
+
+
+class RollbackRulesTests(TestCase):
+    """The second list of a policy, in the same file."""
+
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path):
+        self.path = tmp_path / "policies.yaml"
+
+    def policy(self, *arguments):
+        out = io.StringIO()
+        with contextlib.suppress(SystemExit):
+            call_command("policy", *arguments, stdout=out)
+        return out.getvalue()
+
+    def test_they_go_out_and_come_back(self):
+        staging = make_environment(make_service("shop"), "staging")
+        rules, rollback = [{"rule": "approved"}], [{"rule": "built_as_defined"}, {"rule": "way_back"}]
+        save_policy(environment=staging, rules=rules, rollback=rollback, created_by=None)
+        text = self.policy("export")
+        assert list(yaml.safe_load(text)) == ["shop/staging", "shop/staging/rollback"]
+        self.path.write_text(text)
+        assert self.policy("diff", str(self.path)) == ""
+        assert "unchanged" in self.policy("import", str(self.path))
+        assert Policy.objects.count() == 1
+
+    def test_one_list_is_changed_and_the_other_stays(self):
+        staging = make_environment(make_service("shop"), "staging")
+        save_policy(environment=staging, rules=[{"rule": "approved"}], created_by=None)
+        self.path.write_text("shop/staging/rollback: [{rule: way_back}]")
+        assert "+  - rule: way_back" in self.policy("diff", str(self.path))
+        assert self.policy("import", str(self.path)) == "shop/staging/rollback: v2 is in force now\n"
+        policy = staging.policies.first()
+        assert [each["rule"] for each in policy.rules] == ["approved"]
+        assert [each["rule"] for each in policy.rollback] == ["way_back"]
+        assert Entry.objects.get(subject=f"policy:{policy.pk}").data["rollback"] == policy.rollback

@@ -30,6 +30,7 @@ class StarterTests(TestCase):
             *everywhere,
             "verified_upstream",
             "approved",
+            "way_back",
             "override",
         ]
 
@@ -55,5 +56,5 @@ class StarterTests(TestCase):
         response = client.post(reverse("admin:catalog_environment_add"), form, follow=True)
         self.assertContains(response, "the policy to begin with: built_as_defined")
         policy = Environment.objects.get(slug="production").policies.get()
-        assert names(policy)[-2:] == ["approved", "override"]
+        assert names(policy)[-3:] == ["approved", "way_back", "override"]
         assert Entry.objects.get(subject=f"policy:{policy.pk}").actor == root

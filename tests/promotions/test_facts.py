@@ -8,12 +8,13 @@ from django.utils import timezone
 
 from apps.builds.models import Report
 from apps.catalog.groups import add_to_group, register_group, remove_from_group
-from apps.gates.facts import Facts
+from apps.gates.facts import Facts, WayBackFact
 from apps.promotions import comparing
 from apps.promotions.comparing import forget_comparisons
 from apps.promotions.facts import FAILURES_TOLD, Subject, gather, gather_all
 from apps.promotions.models import Approval, Promotion
 from apps.promotions.services import approve_promotion
+from apps.releases.migration_source import Step
 from tests.builds.outcomes import case, evidence, report, write
 from tests.factories import (
     make_build,
@@ -185,6 +186,39 @@ class GatherTests(TestCase):
         assert [person.groups for person in facts.approvers] == [("dba", "security"), (), ()]
         remove_from_group(group=group, user=self.cast.ben)
         assert self.gather().approvals[0].user.groups == ("security",)
+
+    def test_it_tells_what_the_migrations_leave_of_the_way_back(self):
+        nothing = self.gather()
+        assert (nothing.way_back.level, nothing.way_back.running) == ("reversible", "")
+        drop = Step("shop", "0002_drop", "one_way", "RemoveField order.total")
+        first = Step("shop", "0001_initial", "reversible").to_json()
+        running = make_release(self.cast.service, steps=[first])
+        make_occupancy(make_deployment(self.cast.production, running))
+        self.release.steps = [first, drop.to_json()]
+        self.release.save()
+        facts = self.gather()
+        assert facts.way_back == WayBackFact(
+            "one_way", "shop.0002_drop", "RemoveField order.total", running.version
+        )
+        assert facts.schema.level == "reversible"
+
+    def test_it_tells_that_the_database_has_left_a_release_behind(self):
+        drop = Step("shop", "0002_drop", "one_way", "RemoveField order.total")
+        first = Step("shop", "0001_initial", "reversible").to_json()
+        running = make_release(self.cast.service, steps=[first, drop.to_json()])
+        make_occupancy(make_deployment(self.cast.production, running))
+        self.release.steps = [first]
+        self.release.save()
+        facts = self.gather()
+        assert facts.way_back.level == "reversible"
+        assert (facts.schema.level, facts.schema.migration) == ("one_way", "shop.0002_drop")
+
+    def test_a_release_whose_migrations_were_not_read_is_unknown(self):
+        make_occupancy(make_deployment(self.cast.production, make_release(self.cast.service)))
+        self.release.steps = None
+        self.release.save()
+        facts = self.gather()
+        assert (facts.way_back.level, facts.schema.level) == ("unknown", "unknown")
 
     def test_what_it_gathers_survives_json(self):
         make_report(self.build)

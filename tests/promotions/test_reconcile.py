@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from apps.aws.errors import AwsError
 from apps.builds.models import Build
-from apps.deployments.models import Deployment, Occupancy
+from apps.deployments.models import Deployment, GroupWatch, Occupancy
 from apps.gates.models import Decision
 from apps.promotions import reconcile, services
 from apps.promotions.models import Promotion
@@ -86,7 +86,9 @@ class TestOneWorker:
         assert not reconcile_once()
 
     def test_what_waits_is_not_judged_over_and_over(self, aws, cast):
+        drain()  # the first look at each environment's group
         cast.policy(cast.staging, "approved")
+        drain()
         promotion = cast.request()
         assert drain() == 1
         assert drain() == 0
@@ -209,11 +211,14 @@ class TestOneWorker:
         rests = []
         for _ in range(7):
             hurry()
-            Promotion.objects.update(lease_until=timezone.now() + timedelta(hours=1))
+            for model in (Promotion, GroupWatch):
+                model.objects.update(lease_until=timezone.now() + timedelta(hours=1))
             before = timezone.now()
             drain(reconciler)
-            rests.append(round((Deployment.objects.get().lease_until - before).total_seconds()))
-        assert rests == [2, 4, 8, 16, 32, 60, 60]
+            rests.append((Deployment.objects.get().lease_until - before).total_seconds())
+        # What it takes to come to the row is in it, too: on a busy machine some seconds.
+        for rest, expected in zip(rests, [2, 4, 8, 16, 32, 60, 60], strict=True):
+            assert expected <= rest < expected * 2 + 2
 
     def test_postgresql_going_away_is_not_taken_for_a_rows_fault(self, aws, cast, monkeypatch):
         cast.request()

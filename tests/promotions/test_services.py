@@ -127,7 +127,10 @@ class RequestTests(PromotionTests):
         assert not start_promotion(promotion=second)
         second.refresh_from_db()
         assert second.status == Status.PENDING
-        assert blocker(environment=self.cast.staging) == f"promotion {first.pk} is deploying there"
+        assert (
+            blocker(environment=self.cast.staging, promotion=second)
+            == f"promotion {first.pk} is deploying there"
+        )
 
 
 class EvaluateTests(PromotionTests):

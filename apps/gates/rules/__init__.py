@@ -23,6 +23,7 @@ from apps.gates.rules import (
     required_reports,
     soak,
     verified_upstream,
+    way_back,
 )
 from apps.gates.rules.base import Rule
 
@@ -50,6 +51,7 @@ RULES: dict[str, Rule] = {
         not_pinned,
         not_vetoed,
         in_window,
+        way_back,
         override,
     )
 }

@@ -65,7 +65,8 @@ class Command(DomainCommand):
                     self.stdout.write("\n".join(lines) if lines else f"{entry.name}: unchanged")
                     continue
                 before = newest(environment)
-                after = save_policy(environment=environment, rules=entry.rules, created_by=user)
+                lists = {"rollback" if entry.rollback else "rules": entry.rules}
+                after = save_policy(environment=environment, **lists, created_by=user)
                 state = "unchanged" if after == before else f"v{after.version} is in force now"
                 self.stdout.write(f"{entry.name}: {state}")
         if options["dry_run"]:
@@ -118,11 +119,12 @@ def newest(environment: Environment) -> Policy | None:
 def changed(entry: PolicyEntry, environment: Environment) -> list[str]:
     """The diff from what is in force to what the file says."""
     before = newest(environment)
-    if before is None:
+    rules = None if before is None else before.rollback if entry.rollback else before.rules
+    if before is None or rules is None:
         # No policy at all and one without rules are shut alike, but the second is a version.
         old, rules = f"{entry.name} without a policy", []
         if not entry.rules:
             return [f"--- {old}", f"+++ {entry.place}", "+  []"]
     else:
-        old, rules = f"{entry.name} version {before.version}", before.rules
+        old = f"{entry.name} version {before.version}"
     return difference(rules, entry.rules, old=old, new=f"{entry.name} {entry.place}")

@@ -34,6 +34,7 @@ ENVIRONMENT_MAY_HAVE: dict[str, type] = {
     "upstream_mode": str,
     "auto_promote": bool,
     "policy": list,
+    "rollback_policy": list,
 }
 
 
@@ -43,8 +44,8 @@ class Command(DomainCommand):
         "Running it again with a changed file brings them up to date; what the file leaves out stays. An "
         "environment that has no policy gets the one to begin with. "
         "Keys: slug, name, bucket, codebuild_project, repository, evidence_days, environments (slug, "
-        "application, deployment_group, upstreams, upstream_mode, auto_promote, policy; in deploy order), "
-        "members (user name: list of roles), groups of approvers (name: list of user names)."
+        "application, deployment_group, upstreams, upstream_mode, auto_promote, policy, rollback_policy; in "
+        "deploy order), members (user name: list of roles), groups of approvers (name: list of user names)."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -76,13 +77,9 @@ class Command(DomainCommand):
                     upstream_mode=entry.get("upstream_mode", Environment.UpstreamMode.ALL),
                 )
                 environments[environment.slug] = environment
-                if "policy" in entry:
-                    policy = save_policy(environment=environment, rules=entry["policy"], created_by=None)
-                    self.stdout.write(f"{service.slug}/{environment.slug}: policy v{policy.version}")
-                elif give_starter_policy(environment=environment):
-                    self.stdout.write(f"{service.slug}/{environment.slug}: policy v1, the one to begin with")
-                else:
-                    self.stdout.write(f"{service.slug}/{environment.slug}: policy unchanged")
+                self.stdout.write(
+                    f"{service.slug}/{environment.slug}: policy {set_policy(environment, entry)}"
+                )
             for username, roles in data.get("members", {}).items():
                 user = get_user(str(username))
                 for role in roles if isinstance(roles, list) else [roles]:
@@ -92,6 +89,17 @@ class Command(DomainCommand):
                 for username in usernames if isinstance(usernames, list) else [usernames]:
                     add_to_group(group=group, user=get_user(str(username)))
         self.stdout.write(f"Service {service.slug} is set up.")
+
+
+def set_policy(environment: Environment, entry: dict[str, Any]) -> str:
+    """Give an environment the policy of its entry, or the one to begin with; returns what is in force."""
+    lists = {"rules": "policy", "rollback": "rollback_policy"}
+    given = {name: entry[key] for name, key in lists.items() if key in entry}
+    begun = None if "policy" in entry else give_starter_policy(environment=environment)
+    if given:
+        policy = save_policy(environment=environment, **given, created_by=None)
+        return f"v{policy.version}"
+    return "v1, the one to begin with" if begun else "unchanged"
 
 
 def _read(path: Path) -> Any:

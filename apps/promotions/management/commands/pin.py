@@ -12,8 +12,8 @@ from apps.commands import DomainCommand
 from apps.errors import Invalid, NotFound
 from apps.gates.rules.base import moment
 from apps.promotions.holds import lift_pin, pin_environment
-from apps.promotions.management.commands.promote import find_release
 from apps.promotions.models import Pin
+from apps.releases.services import find_release
 
 
 class Command(DomainCommand):

@@ -5,49 +5,31 @@ import time
 from typing import Any
 
 from django.core.management.base import CommandParser
-from django.db.models import Q
 
 from apps.access.services import get_user
-from apps.catalog.models import Service
 from apps.catalog.services import get_environment, get_service
 from apps.commands import DomainCommand
-from apps.errors import Invalid, NotFound
 from apps.gates.verdicts import Verdict
 from apps.promotions import describe
 from apps.promotions.models import Promotion
 from apps.promotions.services import get_promotion, request_promotion
-from apps.releases.models import Release
+from apps.releases.services import find_release
 
-SHORTEST_DIGEST = 8  # characters
 # Waiting does not mend these: a person has to change something first.
 HOPELESS = frozenset({Verdict.BLOCKED, Verdict.INCONCLUSIVE})
 
 
-class Command(DomainCommand):
-    help = (
-        "Ask for RELEASE (a version, a digest or its beginning, or an id) to be brought to ENVIRONMENT. "
-        "Exits 0 when it passes, 10 blocked, 11 waits for a person, 12 for time, 13 inconclusive, "
-        "14 waits for evidence, 1 on an error. Asking again is safe."
-    )
+class WaitingCommand(DomainCommand):
+    """Asks for a promotion, shows how it goes, and ends with its exit code."""
 
     shown = ""  # why it waits, as last printed
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("release", metavar="RELEASE")
-        parser.add_argument("environment", metavar="ENVIRONMENT")
-        parser.add_argument("--service", required=True)
-        parser.add_argument("--user", required=True, help="Who asks: a developer or operator of the service.")
+    def add_waiting(self, parser: CommandParser) -> None:
         parser.add_argument("--wait", action="store_true", help="Until it is deployed or cannot be.")
         parser.add_argument("--timeout", type=float, default=3600.0, help="Seconds to wait at most.")
         parser.add_argument("--poll", type=float, default=1.0, help="Seconds between looks.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        service = get_service(options["service"])
-        promotion = request_promotion(
-            release=find_release(service=service, name=options["release"]),
-            environment=get_environment(service=service, slug=options["environment"]),
-            requested_by=get_user(options["user"]),
-        )
+    def follow(self, promotion: Promotion, options: dict[str, Any]) -> None:
         promotion = self._show(promotion.pk, None)
         if options["wait"]:
             promotion = self._wait(promotion, options["timeout"], options["poll"])
@@ -79,18 +61,25 @@ class Command(DomainCommand):
         return promotion
 
 
-def find_release(*, service: Service, name: str) -> Release:
-    """The service's release of that version, digest (or its first 8 digits or more) or id."""
-    releases = Release.objects.filter(service=service)
-    match = Q(version=name) | Q(digest=name)
-    if len(name) >= SHORTEST_DIGEST:
-        match |= Q(digest__startswith=name)
-    if name.isdecimal() and len(name) < SHORTEST_DIGEST:
-        match |= Q(pk=int(name))
-    found = list(releases.filter(match).order_by("-id")[:2])
-    if not found:
-        newest = ", ".join(releases.order_by("-id").values_list("version", flat=True)[:5]) or "none"
-        raise NotFound(f"{service.slug} has no release {name!r}. Newest: {newest}.")
-    if len(found) > 1:
-        raise Invalid(f"{name!r} is more than one release of {service.slug}: give the digest or the id.")
-    return found[0]
+class Command(WaitingCommand):
+    help = (
+        "Ask for RELEASE (a version, a digest or its beginning, or an id) to be brought to ENVIRONMENT. "
+        "Exits 0 when it passes, 10 blocked, 11 waits for a person, 12 for time, 13 inconclusive, "
+        "14 waits for evidence, 1 on an error. Asking again is safe."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("release", metavar="RELEASE")
+        parser.add_argument("environment", metavar="ENVIRONMENT")
+        parser.add_argument("--service", required=True)
+        parser.add_argument("--user", required=True, help="Who asks: a developer or operator of the service.")
+        self.add_waiting(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        service = get_service(options["service"])
+        promotion = request_promotion(
+            release=find_release(service=service, name=options["release"]),
+            environment=get_environment(service=service, slug=options["environment"]),
+            requested_by=get_user(options["user"]),
+        )
+        self.follow(promotion, options)

@@ -9,8 +9,8 @@ from apps.catalog.services import get_environment, get_service
 from apps.commands import DomainCommand
 from apps.errors import NotFound
 from apps.promotions.holds import lift_veto, veto_release
-from apps.promotions.management.commands.promote import find_release
 from apps.promotions.models import Veto
+from apps.releases.services import find_release
 
 
 class Command(DomainCommand):

@@ -11,9 +11,10 @@ from apps.catalog.services import get_environment, get_service
 from apps.commands import DomainCommand
 from apps.gates.rules.base import moment
 from apps.gates.verdicts import EXIT_CODES, Verdict
+from apps.promotions import describe
 from apps.promotions.explanation import Explanation, explain_absence
-from apps.promotions.management.commands.promote import find_release
 from apps.promotions.models import Promotion
+from apps.releases.services import find_release
 
 
 class Command(DomainCommand):
@@ -51,7 +52,11 @@ def as_text(explanation: Explanation) -> list[str]:
     """What, the answer, then what is unmet with who can act, then what is met, in one line each."""
     running, promotion = explanation.running, explanation.promotion
     where = f"{explanation.environment.service.slug}/{explanation.environment.slug}"
-    now = f"{running.release.version} since {moment(running.since)}" if running else "nothing"
+    now = (
+        f"{running.release.version} since {moment(running.since)}"
+        if running
+        else describe.unknown(explanation.environment) or "nothing"
+    )
     asked = f"promotion {promotion.pk} is {promotion.status}" if promotion else "nobody has asked"
     lines = [
         f"{explanation.release.version} → {where}: {asked}",
