@@ -34,6 +34,20 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
             Q(a_host_reached__isnull=False) | Q(started_at__isnull=False, a_host=None)
         )
 
+    def without_new_hosts(self) -> "DeploymentQuerySet":
+        """Without those that brought what runs to new hosts with success; it tells nothing of others."""
+        current = Occupancy.objects.current().filter(environment=OuterRef("environment"))
+        failed = Target.objects.filter(deployment=OuterRef("pk")).exclude(status="Succeeded").order_by()
+        known = self.alias(
+            runs=Subquery(current.values("release")[:1]), a_host_failed=Subquery(failed.values("pk")[:1])
+        )
+        return known.exclude(
+            origin=Deployment.Origin.AUTO_SCALING,
+            status=Deployment.Status.SUCCEEDED,
+            release=F("runs"),
+            a_host_failed=None,
+        )
+
     def newest_first(self) -> "DeploymentQuerySet":
         """By their end; those that have none come first."""
         return self.order_by(F("finished_at").desc(nulls_first=True), "-pk")
@@ -275,9 +289,9 @@ class OccupancyQuerySet(models.QuerySet["Occupancy"]):
     def with_incidents(self) -> "OccupancyQuerySet":
         """Each with ``incidents``: the other deployments that reached hosts in its time, oldest first.
 
-        They are dictionaries with ``begin``, ``end`` (None while under way), ``status``, ``release`` (its id)
-        and ``hosts``, the status of each. A deployment group has one deployment at a time, so the last is the
-        one that ended the occupancy.
+        They are dictionaries with ``begin``, ``end`` (None while under way), ``status``, ``origin``,
+        ``release`` (its id) and ``hosts``, the status of each. A deployment group has one deployment at a
+        time, so the last is the one that ended the occupancy.
         """
         others = Deployment.objects.filter(environment=OuterRef("environment")).exclude(
             pk=OuterRef("deployment")
@@ -292,6 +306,7 @@ class OccupancyQuerySet(models.QuerySet["Occupancy"]):
             begin=Coalesce("started_at", "created_at"),
             end="finished_at",
             status="status",
+            origin="origin",
             release="release_id",
             hosts=ArraySubquery(hosts),
         )

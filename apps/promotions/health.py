@@ -17,8 +17,8 @@ from apps.gates.facts import HealthFact, StayFact
 
 
 def last_deployment(environment: str) -> Subquery:
-    """The id of the last deployment that reached a host; ``environment`` is the outer query's column."""
-    there = Deployment.objects.reached_hosts().filter(environment=OuterRef(environment))
+    """The id of the last deployment that tells how an environment is; ``environment`` is the outer column."""
+    there = Deployment.objects.reached_hosts().without_new_hosts().filter(environment=OuterRef(environment))
     return Subquery(there.newest_first().values("pk")[:1])
 
 
@@ -77,6 +77,9 @@ def stays_of(occupancies: Iterable[Any]) -> tuple[StayFact, ...]:
             if again and status == Deployment.Status.RUNNING and "Failed" not in hosts:
                 continue
             if again and status == Deployment.Status.SUCCEEDED and hosts == {"Succeeded"}:
+                if incident["origin"] == Deployment.Origin.AUTO_SCALING:
+                    # On hosts that are new; whether the others are well it does not tell.
+                    continue
                 begin = begin or datetime.fromisoformat(incident["end"])
             elif begin is not None:
                 # One that was under way already when the release came leaves it no time.

@@ -123,6 +123,17 @@ class StayTests(HealthCase):
         self.arrive(self.other, 90, 100)
         assert self.stays() == [(10, 30), (60, 70)]
 
+    def test_new_hosts_neither_break_nor_heal_it_unless_they_fail(self):
+        self.arrive(self.release, 0, 10)
+        self.deploy(self.release, 20, 25, "Succeeded", origin="auto_scaling")
+        assert self.stays() == [(10, None)]
+        self.deploy(self.other, 30, 40, "Failed", "Skipped", status="failed")
+        self.deploy(self.release, 50, 60, "Succeeded", origin="auto_scaling")
+        assert self.stays() == [(10, 30)]
+        self.arrive(self.release, 70, 80)
+        self.deploy(self.release, 90, 95, "Failed", status="failed", origin="auto_scaling")
+        assert self.stays() == [(10, 30), (80, 90)]
+
     def test_the_same_release_that_fails_breaks_it(self):
         self.arrive(self.release, 0, 10)
         self.deploy(self.release, 30, 40, "Failed", "Succeeded", status="failed")
@@ -216,6 +227,22 @@ class StateTests(HealthCase):
         self.deploy(self.other, 30, 40, "Failed", "Skipped", status="failed")
         self.arrive(self.release, 50, 60)
         assert self.state() == ("healthy", 60)
+
+    def test_new_hosts_that_are_well_tell_nothing_of_the_others(self):
+        self.arrive(self.release, 0, 10)
+        self.deploy(self.release, 20, 25, "Succeeded", origin="auto_scaling")
+        assert self.state() == ("healthy", 10)
+        self.deploy(self.other, 30, 40, "Failed", "Skipped", status="failed")
+        self.deploy(self.release, 50, 60, "Succeeded", origin="auto_scaling")
+        assert self.state() == ("unhealthy", 40)
+        self.arrive(self.release, 70, 80)
+        self.deploy(self.release, 90, 95, "Failed", status="failed", origin="auto_scaling")
+        assert self.state() == ("unhealthy", 95)
+
+    def test_new_hosts_with_another_release_are_mixed(self):
+        self.arrive(self.release, 0, 10)
+        self.deploy(self.other, 20, 25, "Succeeded", origin="auto_scaling")
+        assert self.state() == ("mixed", 25)
 
     def test_the_environment_itself_is_looked_at_too(self):
         self.arrive(self.other, 0, 10, where=self.cast.production)

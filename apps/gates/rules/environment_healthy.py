@@ -18,8 +18,8 @@ def judge(facts: Facts, parameters: Parameters, at: datetime) -> Finding:
     """Blocked while it is not; what repairs it comes by a policy without this rule, such as a rollback."""
     health, place = facts.health, facts.environment
     mend = (
-        f"an operator of {facts.service}: bring a release there that succeeds on every host, by a rollback "
-        "or another way that does not ask for this"
+        f"an operator of {facts.service}: bring a release there that succeeds on every host, by manage.py "
+        f"rollback {facts.service} {place} or another way that does not ask for this"
     )
     if health is None:
         return Finding(Verdict.INCONCLUSIVE, f"It is not known whether {place} is healthy.", who=mend)
