@@ -244,7 +244,7 @@ class CoverageTests(TestCase):
         assert (told["report"], told["now"]["lines_total"], len(told["files"])) == ("coverage", 56, 4)
 
     def test_the_command_says_what_is_not_there(self):
-        with self.assertRaisesMessage(CommandError, "There is no build nobody:1"):
+        with self.assertRaisesMessage(CommandError, "There is no build 'nobody:1'"):
             self.run_command("nobody:1")
         with self.assertRaisesMessage(CommandError, "has no coverage report 'unit'; it has coverage"):
             self.run_command(str(self.build.pk), "--report", "unit")
