@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.db import connection, transaction
 
-from apps.deployments.models import Deployment, Occupancy
+from apps.deployments.foreign import watch_groups
+from apps.deployments.models import Deployment, GroupWatch, Occupancy
 from apps.deployments.services import SEND_WITHIN
+from apps.leases import database_time
 from apps.promotions.models import Promotion
 from apps.sandbox.faults import Settings
 from tests.promotions.cast import Cast
@@ -143,6 +146,9 @@ def looking(server, workers):
     server.hold_list.clear()
     server.faults.use(Settings(operations=("CreateDeployment",), throttled=1.0))
     Cast().request()
+    # What others deploy is looked for in the same way, and is not meant here.
+    watch_groups()
+    GroupWatch.objects.update(lease_until=database_time(timedelta(hours=1)))
     worker = workers.start()
     until(server.listing.is_set, workers)
     server.faults.use(Settings())
