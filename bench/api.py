@@ -76,7 +76,7 @@ def is_relation(model: type[Model], column: str) -> bool:
     """Whether a lookup ends at another row, and so stands for its key; an annotation does not."""
     *steps, last = column.split("__")
     for step in steps:
-        model = model._meta.get_field(step).related_model  # type: ignore[assignment]
+        model = model._meta.get_field(step).related_model  # type: ignore[assignment]  # a relation's is a model
     return any(field.name == last and field.is_relation for field in model._meta.get_fields())
 
 

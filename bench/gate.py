@@ -377,7 +377,7 @@ def serving() -> Iterator[tuple[int, int]]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [str(Path(sys.prefix, "bin", "gunicorn")), "--preload", "--no-control-socket", "--threads", "8"]
-    command += ["--worker-tmp-dir", "/dev/shm", "--bind", f"127.0.0.1:{port}", "backend.wsgi"]  # noqa: S108
+    command += ["--worker-tmp-dir", "/dev/shm", "--bind", f"127.0.0.1:{port}", "backend.wsgi"]  # noqa: S108  # gunicorn's
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         try:
             deadline = time.monotonic() + 30
