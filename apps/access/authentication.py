@@ -21,10 +21,10 @@ class TokenAuthentication(BaseAuthentication):
         if scheme.lower() != b"bearer":
             return None
         digest = Token.digest_of(secret.decode("latin-1").strip())
-        token = Token.objects.usable().select_related("user").filter(digest=digest).first()
-        if token is None:
-            raise AuthenticationFailed("This token is unknown, expired or revoked.")
         now = timezone.now()
+        token = Token.objects.by_digest(digest)
+        if token is None or not token.is_usable(now):
+            raise AuthenticationFailed("This token is unknown, expired or revoked.")
         if token.last_used_at is None or now - token.last_used_at > self.LAST_USED_PRECISION:
             Token.objects.filter(pk=token.pk).update(last_used_at=now)
         if token.services is not None:

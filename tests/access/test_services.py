@@ -33,9 +33,20 @@ class CreateTokenTests(TestCase):
 
     def test_it_expires(self):
         soon = timezone.now() + timedelta(minutes=1)
-        create_token(user=self.ann, name="a", scopes=["read"], expires_at=soon)
-        assert Token.objects.usable().exists()
-        assert not Token.objects.usable(at=soon).exists()
+        token, _ = create_token(user=self.ann, name="a", scopes=["read"], expires_at=soon)
+        assert token.is_usable()
+        assert not token.is_usable(at=soon)
+
+    def test_it_is_found_whole_by_its_digest(self):
+        create_token(user=self.ann, name="other", scopes=["ci"])
+        token, secret = create_token(user=self.ann, name="a", scopes=["read"], services=["web"])
+        with self.assertNumQueries(1):
+            found = Token.objects.by_digest(Token.digest_of(secret))
+            assert [getattr(found, field.attname) for field in Token._meta.concrete_fields] == [
+                getattr(token, field.attname) for field in Token._meta.concrete_fields
+            ]
+            assert found.user.password == self.ann.password
+        assert Token.objects.by_digest(Token.digest_of("lk_another")) is None
 
     def test_revoking_a_stale_copy_keeps_the_first_time(self):
         token, _ = create_token(user=self.ann, name="a", scopes=["read"])
