@@ -74,14 +74,17 @@ class FilterBackend(BaseFilterBackend):
         # A filter narrows a list; a single object is named by its address alone.
         if view.lookup_url_kwarg in view.kwargs or view.lookup_field in view.kwargs:
             return queryset
-        filterset = self.get_filterset(request, queryset, view)
-        known = set(filterset.filters) if filterset else set()
-        known |= {"cursor", CursorPagination.page_size_query_param, api_settings.URL_FORMAT_OVERRIDE}
-        if unknown := request.query_params.keys() - known:
+        kind = self.get_filterset_class(view, queryset)
+        filters = kind.base_filters.keys() if kind else set()
+        known = filters | {"cursor", CursorPagination.page_size_query_param, api_settings.URL_FORMAT_OVERRIDE}
+        given = request.query_params.keys()
+        if unknown := given - known:
             message = f"Unknown parameter. This list knows {', '.join(sorted(filter(None, known)))}."
             raise QueryError({name: [message] for name in sorted(unknown)})
-        if filterset is None:
+        # Without a filter there is nothing to check, and the form that checks it is not cheap to make.
+        if not given & filters:
             return queryset
+        filterset = self.get_filterset(request, queryset, view)
         if not filterset.is_valid():
             raise QueryError(filterset.errors)
         return filterset.qs
