@@ -146,7 +146,8 @@ class ReportSerializer(Representation):
         "pruned_at",
     )
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         asked = ("type", "parsed", "lines_total", "problem")
         complete = Report(**{name: row[name] for name in asked}).complete
         own = {name: row[name] for name in ReportSerializer.columns if name != "asserted_by__username"}
@@ -196,7 +197,8 @@ class BuildSerializer(Representation):
         "collected_at",
     )
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         return {
             "id": row["id"],
             "service": row["service__slug"],
@@ -221,10 +223,10 @@ class BuildSerializer(Representation):
 class BuildDetailSerializer(BuildSerializer):
     reports = ReportSerializer(many=True)
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        report = ReportSerializer()
-        reports = [report.to_representation(each) for each in row["reports"]]
-        return super().to_representation(row) | {"reports": reports}
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
+        reports = [ReportSerializer.of(each) for each in row["reports"]]
+        return super().of(row) | {"reports": reports}
 
 
 class TestResultSerializer(Representation):
@@ -254,7 +256,8 @@ class TestResultSerializer(Representation):
         "id",
     )
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         return {
             "report": row["report__name"],
             "suite": row["case__suite"],
@@ -456,8 +459,9 @@ class ReportFileSerializer(Representation):
 
     columns = ("bucket", "key", "version", "size", "sha256")
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {name: row[name] for name in self.columns}
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
+        return {name: row[name] for name in cls.columns}
 
 
 class ReportOfBuildSerializer(ReportSerializer):
@@ -478,8 +482,9 @@ class ReportOfBuildSerializer(ReportSerializer):
         "created_at",
     )
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        return super().to_representation(row) | {
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
+        return super().of(row) | {
             "service": row["build__service__slug"],
             "build": row["build"],
             "codebuild_id": row["build__codebuild_id"],
@@ -516,12 +521,11 @@ class ReportDetailSerializer(ReportOfBuildSerializer):
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
         request, build = self.context["request"], row["build"]
-        file = ReportFileSerializer()
         results = reverse("test-result-list", kwargs={"build": build}, request=request)
-        return super().to_representation(row) | {
+        return self.of(row) | {
             "failures": row["failures"],
             "slowest": row["slowest"],
-            "files": [file.to_representation(each) for each in row["files"]],
+            "files": [ReportFileSerializer.of(each) for each in row["files"]],
             "links": {
                 "build": reverse("build-detail", args=[build], request=request),
                 "results": replace_query_param(results, "report", row["name"]),
@@ -545,7 +549,8 @@ class TestCaseSerializer(Representation):
 
     columns = ("id", "service__slug", "group", "suite", "class_name", "name", "ordinal")
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         return {
             "id": str(row["id"]),
             "service": row["service__slug"],
@@ -624,7 +629,8 @@ class TrendSerializer(Representation):
 
     columns = trends.COLUMNS
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         return trends.as_told(row)
 
 
@@ -858,7 +864,7 @@ class TestCaseViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet):
         row = self.get_object()
         case = TestCase.objects.only("report_group", "position").get(pk=row["id"])
         told = case_history(case, **query)
-        return Response(TestCaseSerializer().to_representation(row) | told.to_json())
+        return Response(TestCaseSerializer.of(row) | told.to_json())
 
 
 class TrendViewSet(RowsMixin, VisibleMixin, mixins.ListModelMixin, viewsets.GenericViewSet):

@@ -32,7 +32,8 @@ class InForceSerializer(Representation):
 
     columns = ("id", "by__username", "reason", "created_at", "until", "case")
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         return {
             "id": row["id"],
             "by": row["by__username"],
@@ -89,7 +90,8 @@ class CaseStateSerializer(Representation):
         "report__build",
     )
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         quarantine = row["quarantine"]
         return {
             "id": row["id"],
@@ -109,7 +111,7 @@ class CaseStateSerializer(Representation):
             "commits": row["commits"],
             "since": row["since"],
             "build": row["report__build"],
-            "quarantine": InForceSerializer().to_representation(quarantine) if quarantine else None,
+            "quarantine": InForceSerializer.of(quarantine) if quarantine else None,
         }
 
 

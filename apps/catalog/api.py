@@ -34,7 +34,8 @@ class ServiceSerializer(Representation):
         "created_at",
     )
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         return row
 
 
@@ -62,7 +63,8 @@ class StandingSerializer(Representation):
         "standing__judged_at",
     )
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         return {
             "release": row["standing__release"],
             "version": row["standing__release__version"],
@@ -102,7 +104,8 @@ class EnvironmentSerializer(Representation):
         *StandingSerializer.columns,
     )
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         judged = row["standing__still_passes"] is not None
         return {
             "id": row["id"],
@@ -114,7 +117,7 @@ class EnvironmentSerializer(Representation):
             "upstreams": [edge["source__slug"] for edge in row["edges"]],
             "upstream_mode": row["upstream_mode"],
             "auto_promote": row["auto_promote"],
-            "standing": StandingSerializer().to_representation(row) if judged else None,
+            "standing": StandingSerializer.of(row) if judged else None,
         }
 
 

@@ -35,8 +35,9 @@ class HookEventSerializer(Representation):
         "message",
     )
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {name: row[name] for name in self.columns}
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
+        return {name: row[name] for name in cls.columns}
 
 
 class StepSerializer(serializers.Serializer[Any]):
@@ -84,7 +85,8 @@ class FlightRecordSerializer(Representation):
         "record__read_at",
     )
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         document = row["record__document"]
         return {
             "result": row["record__result"],
@@ -115,7 +117,8 @@ class HookEventDetailSerializer(HookEventSerializer):
     shown = (*HookEventSerializer.columns, "log_tail")
     columns = (*shown, *FlightRecordSerializer.columns)
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         recorded = row["record__result"] is not None
         document = row["record__document"] or {}
         cause = row["status"] == "Failed" and cause_of(
@@ -126,11 +129,11 @@ class HookEventDetailSerializer(HookEventSerializer):
             recorded=document.get("cause") or "",
         )
         return {
-            **{name: row[name] for name in self.shown},
+            **{name: row[name] for name in cls.shown},
             "cause": {"code": cause.code, "sentence": cause.sentence, "way_out": cause.way_out}
             if cause
             else None,
-            "record": FlightRecordSerializer().to_representation(row) if recorded else None,
+            "record": FlightRecordSerializer.of(row) if recorded else None,
         }
 
 
@@ -143,13 +146,13 @@ class TargetSerializer(Representation):
     columns = ("id", "target_id", "status", "updated_at")
     event: ClassVar[type[HookEventSerializer]] = HookEventSerializer
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        event = self.event()
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         return {
             "target_id": row["target_id"],
             "status": row["status"],
             "updated_at": row["updated_at"],
-            "events": [event.to_representation(each) for each in row["events"]],
+            "events": [cls.event.of(each) for each in row["events"]],
         }
 
 
@@ -177,7 +180,8 @@ class DeploymentBriefSerializer(Representation):
         "deployment__error_message",
     )
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         return {
             "id": row["deployment_id"],
             "codedeploy_id": row["deployment__codedeploy_id"],
@@ -239,14 +243,14 @@ class DeploymentSerializer(Representation):
     )
     target: ClassVar[type[TargetSerializer]] = TargetSerializer
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        target = self.target()
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         released = row["release_id"] is not None
         return {
             "id": row["id"],
             "service": row["environment__service__slug"],
             "environment": row["environment__slug"],
-            "release": ReleaseBriefSerializer().to_representation(row) if released else None,
+            "release": ReleaseBriefSerializer.of(row) if released else None,
             "promotion": row["promotion"],
             "origin": row["origin"],
             "creator": row["creator"],
@@ -262,7 +266,7 @@ class DeploymentSerializer(Representation):
             "asked_at": row["asked_at"],
             "started_at": row["started_at"],
             "finished_at": row["finished_at"],
-            "targets": [target.to_representation(each) for each in row["targets"]],
+            "targets": [cls.target.of(each) for each in row["targets"]],
         }
 
 
@@ -274,11 +278,12 @@ class DeploymentDetailSerializer(DeploymentSerializer):
 
     target = TargetDetailSerializer
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         release = Release(version=row["release__version"]) if row["release_id"] is not None else None
         told = {name: row[name] for name in ("origin", "creator", "description", "revision", "rolls_back")}
         said = origin_in_words(Deployment(release=release, **told))
-        return super().to_representation(row) | {"explanation": said}
+        return super().of(row) | {"explanation": said}
 
 
 class DeploymentFilter(django_filters.FilterSet):

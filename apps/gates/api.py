@@ -71,7 +71,8 @@ class FindingSerializer(Representation):
     )
     evidence = serializers.DictField()
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         # As the decision has it; those made before there were earliest times have none.
         return {"earliest": None, **row}
 
@@ -82,7 +83,8 @@ class PolicyVersionSerializer(Representation):
 
     columns = ("policy_id", "policy__version")
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         return {"id": row["policy_id"], "version": row["policy__version"]}
 
 
@@ -107,16 +109,16 @@ class DecisionSerializer(Representation):
         "evaluated_at",
     )
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        finding = FindingSerializer()
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         return {
             "id": row["id"],
             "service": row["environment__service__slug"],
             "environment": row["environment__slug"],
-            "release": ReleaseBriefSerializer().to_representation(row),
-            "policy": PolicyVersionSerializer().to_representation(row),
+            "release": ReleaseBriefSerializer.of(row),
+            "policy": PolicyVersionSerializer.of(row),
             "verdict": row["verdict"],
-            "findings": [finding.to_representation(each) for each in row["findings"]],
+            "findings": [FindingSerializer.of(each) for each in row["findings"]],
             "evaluated_at": row["evaluated_at"],
         }
 
@@ -127,8 +129,9 @@ class DecisionDetailSerializer(DecisionSerializer):
     # Facts can be large, so lists leave them out.
     columns = (*DecisionSerializer.columns, "facts")
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        return super().to_representation(row) | {"facts": row["facts"]}
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
+        return super().of(row) | {"facts": row["facts"]}
 
 
 class DecisionFilter(django_filters.FilterSet):

@@ -74,7 +74,8 @@ class ApprovalSerializer(Representation):
 
     columns = ("user__username", "verdict", "comment", "created_at", "withdrawn_at")
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         return {
             "user": row["user__username"],
             "verdict": row["verdict"],
@@ -164,22 +165,22 @@ class PromotionSerializer(Representation):
         "finished_at",
     )
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        approval, finding = ApprovalSerializer(), FindingSerializer()
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         deployed = row["deployment_id"] is not None
         return {
             "id": row["id"],
             "service": row["environment__service__slug"],
             "environment": row["environment__slug"],
-            "release": ReleaseBriefSerializer().to_representation(row),
+            "release": ReleaseBriefSerializer.of(row),
             "status": row["status"],
             "final": row["status"] in Promotion.FINAL,
             "reason": row["reason"],
             "verdict": row["decision__verdict"],
-            "findings": [finding.to_representation(each) for each in row["decision__findings"] or []],
+            "findings": [FindingSerializer.of(each) for each in row["decision__findings"] or []],
             "decision": row["decision_id"],
-            "deployment": DeploymentBriefSerializer().to_representation(row) if deployed else None,
-            "approvals": [approval.to_representation(each) for each in row["approvals"]],
+            "deployment": DeploymentBriefSerializer.of(row) if deployed else None,
+            "approvals": [ApprovalSerializer.of(each) for each in row["approvals"]],
             "rollback": row["rollback"],
             "requested_by": row["requested_by__username"],
             "comment": row["comment"],
@@ -200,10 +201,9 @@ class PromotionDetailSerializer(PromotionSerializer):
     links = LinksSerializer()
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        override = OverrideBriefSerializer()
-        return super().to_representation(row) | {
+        return self.of(row) | {
             "waits_for": row["waits_for"],
-            "overrides": [override.to_representation(each) for each in row["overrides"]],
+            "overrides": [OverrideBriefSerializer.of(each) for each in row["overrides"]],
             "links": LinksSerializer(context=self.context).to_representation(row),
         }
 

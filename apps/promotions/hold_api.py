@@ -74,12 +74,13 @@ class PinSerializer(Representation):
         "lifted_by__username",
     )
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         return {
             "id": row["id"],
             "service": row["environment__service__slug"],
             "environment": row["environment__slug"],
-            "release": ReleaseBriefSerializer().to_representation(row),
+            "release": ReleaseBriefSerializer.of(row),
             "reason": row["reason"],
             "by": row["by__username"],
             "created_at": row["created_at"],
@@ -112,12 +113,13 @@ class VetoSerializer(Representation):
         "lifted_by__username",
     )
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         return {
             "id": row["id"],
             "service": row["release__service__slug"],
             "environment": row["environment__slug"],
-            "release": ReleaseBriefSerializer().to_representation(row),
+            "release": ReleaseBriefSerializer.of(row),
             "reason": row["reason"],
             "by": row["by__username"],
             "created_at": row["created_at"],

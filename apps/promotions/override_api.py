@@ -68,7 +68,8 @@ class OverrideBriefSerializer(Representation):
         "withdrawn_at",
     )
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         return {
             "id": row["id"],
             "rules": row["rules"],
@@ -95,8 +96,9 @@ class OverrideSerializer(OverrideBriefSerializer):
         "promotion__environment__slug",
     )
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        return super().to_representation(row) | {
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
+        return super().of(row) | {
             "promotion": row["promotion_id"],
             "service": row["promotion__environment__service__slug"],
             "environment": row["promotion__environment__slug"],

@@ -61,7 +61,8 @@ class QuarantineSerializer(Representation):
         "lifted_by__username",
     )
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         return {
             "id": row["id"],
             "service": row["case__service__slug"],

@@ -51,7 +51,8 @@ class WindowSerializer(Representation):
 
     columns = ("id", "environment__service__slug", "environment__slug", *FIELDS)
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         values = {name: row[name] for name in FIELDS}
         return {
             "id": row["id"],

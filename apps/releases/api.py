@@ -22,7 +22,8 @@ class ReleaseBriefSerializer(Representation):
     # Of a row that has a release.
     columns = ("release_id", "release__version", "release__commit", "release__digest")
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         return {
             "id": row["release_id"],
             "version": row["release__version"],
@@ -37,7 +38,8 @@ class ReleaseBuildSerializer(Representation):
 
     columns = ("build_id", "build__codebuild_id")
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         return {"id": row["build_id"], "codebuild_id": row["build__codebuild_id"]}
 
 
@@ -70,7 +72,8 @@ class ReleaseSerializer(Representation):
         *ReleaseBuildSerializer.columns,
     )
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         return {
             "id": row["id"],
             "service": row["service__slug"],
@@ -82,7 +85,7 @@ class ReleaseSerializer(Representation):
             "key": row["key"],
             "object_version": row["object_version"],
             "etag": row["etag"],
-            "build": ReleaseBuildSerializer().to_representation(row),
+            "build": ReleaseBuildSerializer.of(row),
             "created_at": row["created_at"],
         }
 
@@ -99,7 +102,8 @@ class MigrationStepSerializer(Representation):
         child=serializers.CharField(), help_text="What a squashed one stands for, as app.name."
     )
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         return row
 
 
@@ -114,8 +118,9 @@ class ReleaseDetailSerializer(ReleaseSerializer):
     # These can be large, so lists leave them out.
     columns = (*ReleaseSerializer.columns, "manifest", "steps")
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
-        return super().to_representation(row) | {"steps": row["steps"], "manifest": row["manifest"]}
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
+        return super().of(row) | {"steps": row["steps"], "manifest": row["manifest"]}
 
 
 class ReleaseFilter(django_filters.FilterSet):

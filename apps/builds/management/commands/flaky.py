@@ -47,7 +47,7 @@ class Command(DomainCommand):
         limit = max(options["limit"], 0)
         rows = list(states.values(*CaseStateSerializer.columns)[:limit])
         add_quarantines(rows)
-        found = [CaseStateSerializer().to_representation(row) for row in rows]
+        found = [CaseStateSerializer.of(row) for row in rows]
         if options["json"]:
             for each in found:
                 self.stdout.write(json.dumps(each, cls=DjangoJSONEncoder, ensure_ascii=False))
