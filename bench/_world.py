@@ -2,8 +2,9 @@
 
 Each service has a staging environment and some others behind it, and builds of which each left one report and
 made one release. Every release has been in staging, and was asked for everywhere behind it: the r-th
-environment waits for the r-th release, and the other promotions have been superseded. 3 % of a report's cases
-did not pass, a third of them failed; the outcome bytes say only that all cases were there.
+environment waits for the r-th release, runs the one before that, and the other promotions have been
+superseded. 3 % of a report's cases did not pass, a third of them failed, and a few of these are quarantined;
+the outcome bytes say only that all cases were there.
 """
 
 from dataclasses import dataclass
@@ -125,12 +126,17 @@ FROM builds_report report JOIN builds_build build ON build.id = report.build_id
 JOIN catalog_service service ON service.id = build.service_id, generate_series(1, 3 * %(failed)s) n;
 
 INSERT INTO releases_release
-    (service_id, build_id, version, commit, digest, bucket, key, object_version, etag, size, manifest, created_at)
+    (service_id, build_id, version, commit, digest, bucket, key, object_version, etag, size, manifest, steps, created_at)
 SELECT service_id, id, '1.' || number || '.0+' || right(commit, 12), commit,
     exports ->> 'LOCKKEEPER_BUNDLE_SHA256', 'bundles', 'releases/' || id || '.tar', '1', 'etag', 1000000,
     jsonb_build_object('schema', 1, 'files', (
         SELECT jsonb_object_agg('apps/module_' || n || '.py', md5(n::text)) FROM generate_series(1, 20) n
-    )), now()
+    )), (
+        SELECT jsonb_agg(jsonb_build_object(
+            'app', 'shop', 'name', '00' || n || '_step', 'level', 'reversible', 'operation', '', 'contract', false,
+            'replaces', '[]'::jsonb
+        ) ORDER BY n) FROM generate_series(10, 49) n
+    ), now()
 FROM builds_build ORDER BY id;
 
 INSERT INTO deployments_deployment
@@ -163,6 +169,24 @@ ORDER BY release.id, there.position;
 INSERT INTO promotions_approval (promotion_id, user_id, verdict, comment, created_at)
 SELECT id, %(approver)s, 'approved', 'Looked at the failures: they are known.', now()
 FROM promotions_promotion WHERE status = 'pending';
+
+INSERT INTO deployments_deployment
+    (environment_id, release_id, intent, status, codedeploy_id, error_code, error_message, created_at, started_at,
+     finished_at, lease_owner, lease_fence)
+SELECT there.id, release.id, gen_random_uuid(), 'succeeded', 'd-' || there.id || '-' || release.id, '', '',
+    release.created_at, release.created_at, release.created_at, '', 0
+FROM releases_release release JOIN builds_build build ON build.id = release.build_id
+JOIN catalog_environment there ON there.service_id = release.service_id AND there.position = build.number + 1
+ORDER BY release.id;
+
+INSERT INTO deployments_occupancy (environment_id, release_id, deployment_id, since)
+SELECT environment_id, release_id, id, finished_at FROM deployments_deployment
+WHERE codedeploy_id LIKE 'd-%%-%%';
+
+INSERT INTO builds_quarantine (case_id, by_id, reason, created_at, until)
+SELECT hashtextextended(service.slug || '-' || n * 3, 0), %(asker)s, 'Known, and being mended.', now(),
+    now() + interval '7 days'
+FROM catalog_service service, generate_series(1, 5) n;
 
 INSERT INTO deployments_target (deployment_id, target_id, status, updated_at)
 SELECT id, 'host-' || n, 'Succeeded', now() FROM deployments_deployment, generate_series(1, 2) n;

@@ -402,7 +402,8 @@ class TestResult(models.Model):
         SKIPPED = "SKIPPED"
         UNKNOWN = "UNKNOWN"
 
-    report = models.ForeignKey(Report, on_delete=models.CASCADE, related_name="results")
+    # The index below begins with it.
+    report = models.ForeignKey(Report, on_delete=models.CASCADE, related_name="results", db_index=False)
     case = models.ForeignKey(TestCase, on_delete=models.PROTECT, related_name="results")
     status = models.CharField(max_length=7, choices=Status)
     duration_ns = models.PositiveBigIntegerField(default=0)
@@ -416,6 +417,10 @@ class TestResult(models.Model):
                 condition=Q(status__in=["FAILED", "ERROR", "SKIPPED", "UNKNOWN"]),
                 name="test_result_not_passed",
             ),
+        ]
+        indexes = [
+            # The first of a report, in the order in which it has them.
+            models.Index(fields=["report", "id"], name="test_result_in_order"),
         ]
 
     def __str__(self) -> str:

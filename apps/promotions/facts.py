@@ -3,11 +3,12 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import Exists, FilteredRelation, OuterRef, Q
+from django.db.models import FilteredRelation, OuterRef, Q
 from django.db.models.functions import JSONObject, Left
 
 from apps.builds.models import Build, Quarantine, Report, TestCase, TestResult
@@ -33,14 +34,15 @@ from apps.gates.facts import (
     WayBackFact,
     WindowFact,
 )
-from apps.promotions.comparing import compare_for_gates
-from apps.promotions.health import deployments_with_hosts, health_of, last_deployment, stays_of
+from apps.promotions.comparing import Reports, compare_for_gates
+from apps.promotions.health import health_of, last_deployment, stays_of
 from apps.promotions.models import Approval, Override, Pin, Promotion, Veto, Window
 from apps.promotions.schema import worst_way_to
 from apps.releases.migration_source import Level
 from apps.releases.models import BundleLook, Release
 from apps.releases.way_back import WayBack, read_json, way_back_after, way_back_to
 
+Role = Membership.Role
 RED = (TestResult.Status.FAILED, TestResult.Status.ERROR)
 FAILURES_TOLD = 20  # the counts are the reports'; nobody reads more names than these in a finding
 MESSAGE_TOLD = 300  # characters
@@ -66,11 +68,13 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
     """The facts of each subject, in their order.
 
     Each function below reads for all of them at once. The queries: releases with build, service and
-    bundle, upstreams, environments (these, too) with their pins, what runs there, their last deployments with
-    hosts, approvers and their groups, reports, failures, quarantines of those, occupancies and promotions
-    upstream, windows, vetoes, the newest releases on their way to the environments; with promotions also
-    these with their requesters, their approvals and their overrides. Where another release runs, how both
-    builds' tests ended, and the names of those that changed, as compare_for_gates tells.
+    bundle, upstreams, environments (these, too) with their pins and last deployments, what runs there,
+    members with their groups, reports, occupancies upstream, what is on its way to all these environments,
+    windows, vetoes; with promotions also these with their requesters, their approvals and their overrides.
+    Where tests failed, the first of them, their names, and which are quarantined. Where another release
+    runs, how both builds' tests ended, and the names of those that changed, as compare_for_gates tells.
+
+    Planning takes PostgreSQL longer than reading, so a join or a subquery less is worth more than a row.
     """
     rows = Release.objects.select_related("build", "service", "look").defer("manifest")
     releases = rows.in_bulk({each.release for each in subjects})
@@ -79,25 +83,26 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
     environments = _environments(judged.union(*sources.values()))
     last = _last(environments)
     everywhere = {place: stay for place, stay in last.items() if stay.until is None}
-    health = _health(environments, everywhere)
+    health = {pk: _health(each, everywhere.get(pk)) for pk, each in environments.items()}
     running = {
         environment: occupancy for environment, occupancy in everywhere.items() if environment in judged
     }
     builds = {release.build_id for release in releases.values()}
-    approvers = _approvers({release.service_id for release in releases.values()})
+    members = _members({release.service_id for release in releases.values()})
     reports = _reports(builds | {occupancy.release.build_id for occupancy in running.values()})
-    failures, quarantines = _failures(builds), _quarantines(builds)
+    red = {pk: its for pk, its in reports.items() if pk in builds and any(map(_failed, its))}
+    failures, quarantines = (_failures(red), _quarantines(red)) if red else ({}, {})
     comparisons = compare_for_gates(_to_compare(subjects, releases, running), reports)
-    been, on_their_way = _been(subjects, sources), _on_their_way(subjects, sources)
-    windows = _windows(judged)
-    vetoes, coming = _vetoes(releases), _coming(judged)
+    been, on_their_way = _been(subjects, sources), _on_their_way(environments)
+    windows, vetoes = _windows(judged), _vetoes(releases)
     wishes = {each.promotion for each in subjects if each.promotion is not None}
     promotions = _promotions(wishes) if wishes else {}
     approvals = _approvals(wishes) if wishes else {}
     overrides = _overrides(wishes) if wishes else {}
 
     def tell_upstream(source: int, release: int) -> UpstreamFact:
-        stays, promotion = been.get((source, release), []), on_their_way.get((source, release))
+        stays = been.get((source, release), [])
+        promotion = next((each for each in on_their_way[source] if each.release_id == release), None)
         last = stays[-1] if stays else None
         return UpstreamFact(
             id=source,
@@ -105,7 +110,7 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
             deployment_id=last.deployment_id if last else None,
             since=last.since if last else None,
             until=last.until if last else None,
-            promotion_id=promotion.pk if promotion else None,
+            promotion_id=promotion.id if promotion else None,
             promotion_at=promotion.created_at if promotion else None,
             stays=stays_of(stays),
             health=health[source],
@@ -113,7 +118,8 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
 
     def tell(subject: Subject) -> Facts:
         release, environment = releases[subject.release], environments[subject.environment]
-        able = approvers.get(release.service_id, ())
+        its_members = members[release.service_id]
+        able = its_members.approvers
         runs = running.get(environment.pk)
         wish = promotions[subject.promotion] if subject.promotion else None
         way_back, schema = _ways(release, last.get(environment.pk), wish)
@@ -126,7 +132,7 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
             build=_build(release.build),
             reports=reports.get(release.build_id, ()),
             failures=failures.get(release.build_id, ()),
-            quarantines=tuple(quarantines[release.build_id]),
+            quarantines=tuple(quarantines.get(release.build_id, ())),
             upstreams=tuple(tell_upstream(each, release.pk) for each in sources.get(environment.pk, ())),
             upstream_mode=environment.upstream_mode,
             promotion=wish,
@@ -139,8 +145,10 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
             windows=tuple(windows.get(environment.pk, ())),
             pin=_pin(environment),
             vetoes=_vetoes_here(vetoes.get(release.pk, ()), environment),
-            superseded_by=_superseded_by(release, runs, coming.get(environment.pk)),
-            overrides=tuple(overrides.get(subject.promotion, ())) if subject.promotion else (),
+            superseded_by=_superseded_by(release, runs, next(iter(on_their_way[environment.pk]), None)),
+            overrides=tuple(
+                _override(each, its_members) for each in overrides.get(subject.promotion or 0, ())
+            ),
             way_back=way_back,
             schema=schema,
         )
@@ -194,7 +202,8 @@ def _environments(keys: Iterable[int]) -> dict[int, Environment]:
         open_pin=FilteredRelation("pins", condition=Q(pins__lifted_at=None)),
         last_deployment=last_deployment("pk"),
     ).select_related("open_pin__release", "open_pin__by")  # type: ignore[misc]  # which mypy does not see
-    return dict(rows.defer("open_pin__release__manifest", "open_pin__release__steps").in_bulk(keys))  # type: ignore[misc]  # likewise
+    lean = rows.defer("open_pin__release__manifest", "open_pin__release__steps")  # type: ignore[misc]  # likewise
+    return dict(lean.order_by().in_bulk(keys))
 
 
 def _pin(environment: Environment) -> PinFact | None:
@@ -225,7 +234,8 @@ def _windows(environments: Iterable[int]) -> dict[int, list[WindowFact]]:
 def _vetoes(releases: Iterable[int]) -> dict[int, list[Veto]]:
     """By release, wherever they hold."""
     vetoes: dict[int, list[Veto]] = defaultdict(list)
-    for veto in Veto.objects.standing().filter(release__in=releases).select_related("by").order_by("id"):
+    rows = Veto.objects.standing().filter(release__in=releases)
+    for veto in rows.select_related("by").order_by("id"):
         vetoes[veto.release_id].append(veto)
     return vetoes
 
@@ -244,29 +254,37 @@ def _vetoes_here(vetoes: Iterable[Veto], environment: Environment) -> tuple[Veto
     )
 
 
-def _coming(environments: Iterable[int]) -> dict[int, Promotion]:
-    """By environment, the newest release that is to be brought there, as its promotion."""
+class Coming(NamedTuple):
+    """A promotion that is to bring a release to an environment."""
+
+    id: int
+    release_id: int
+    version: str
+    created_at: datetime
+
+
+def _on_their_way(environments: Iterable[int]) -> dict[int, list[Coming]]:
+    """By environment what is to be brought there, the newest release first, of one its last promotion."""
+    coming: dict[int, list[Coming]] = defaultdict(list)
     rows = Promotion.objects.filter(
         environment__in=environments, status__in=(Promotion.Status.PENDING, *Promotion.UNDER_WAY)
     )
-    newest = rows.order_by("environment_id", "-release_id", "-id").distinct("environment_id")
-    return {
-        promotion.environment_id: promotion
-        for promotion in newest.select_related("release").defer("release__manifest", "release__steps")
-    }
+    for environment, pk, release, version, created_at in rows.order_by("-release_id", "-id").values_list(
+        "environment", "id", "release", "release__version", "created_at"
+    ):
+        coming[environment].append(Coming(pk, release, version, created_at))
+    return coming
 
 
 def _superseded_by(
-    release: Release, running: Occupancy | None, coming: Promotion | None
+    release: Release, running: Occupancy | None, coming: Coming | None
 ) -> SupersededFact | None:
     """The newest of the releases after this one that runs in the environment or is to be brought there."""
     runs = running.release_id if running else 0
     if running and runs > release.pk and (coming is None or runs >= coming.release_id):
         return SupersededFact(release_id=runs, version=running.release.version, promotion_id=None)
     if coming and coming.release_id > release.pk:
-        return SupersededFact(
-            release_id=coming.release_id, version=coming.release.version, promotion_id=coming.pk
-        )
+        return SupersededFact(release_id=coming.release_id, version=coming.version, promotion_id=coming.id)
     return None
 
 
@@ -350,66 +368,77 @@ def _reports(builds: Iterable[int]) -> dict[int, tuple[ReportFact, ...]]:
     }
 
 
-def _failures(builds: Iterable[int]) -> dict[int, tuple[FailureFact, ...]]:
-    """By build, the first few of each."""
+def _failed(report: ReportFact) -> int:
+    return report.failed + report.errors
+
+
+def _failures(reports: Reports) -> dict[int, tuple[FailureFact, ...]]:
+    """By build, the first few of each. ``reports`` are those of the builds of which tests failed.
+
+    The tests' names come by a query of their own: joined, PostgreSQL would look up those of all failures.
+    """
     first = (
-        TestResult.objects.filter(report__build=OuterRef("pk"), status__in=RED)
-        .order_by("report__name", "id")
-        .values(
-            told=JSONObject(
-                report="report__name",
-                class_name="case__class_name",
-                name="case__name",
-                status="status",
-                message=Left("message", MESSAGE_TOLD),
-            )
-        )[:FAILURES_TOLD]
+        TestResult.objects.filter(report=OuterRef("pk"), status__in=RED)
+        .order_by("id")
+        .values(told=JSONObject(case="case", status="status", message=Left("message", MESSAGE_TOLD)))
     )
-    rows = Build.objects.filter(pk__in=builds).values_list("pk", ArraySubquery(first))
+    red = [report.id for its in reports.values() for report in its if _failed(report)]
+    rows = Report.objects.filter(pk__in=red).order_by()
+    told = dict(rows.values_list("pk", ArraySubquery(first[:FAILURES_TOLD])))
+    chosen = {
+        build: [(report, each) for report in its for each in told.get(report.id, ())][:FAILURES_TOLD]
+        for build, its in reports.items()
+    }
+    names = TestCase.objects.only("class_name", "name").in_bulk(
+        {each["case"] for its in chosen.values() for _, each in its}
+    )
     return {
         build: tuple(
             FailureFact(
-                report=each["report"],
-                name=str(TestCase(class_name=each["class_name"], name=each["name"])),
+                report=report.name,
+                name=str(names[each["case"]]),
                 status=each["status"],
                 message=each["message"],
             )
-            for each in failures
+            for report, each in its
         )
-        for build, failures in rows
+        for build, its in chosen.items()
     }
 
 
-def _quarantines(builds: Iterable[int]) -> dict[int, list[QuarantineFact]]:
-    """By build, its failures of tests that are quarantined now: what was quarantined first comes first."""
+def _quarantines(reports: Reports) -> dict[int, list[QuarantineFact]]:
+    """By build, its failures of tests that are quarantined now: what was quarantined first comes first.
+
+    ``reports`` are those of the builds of which tests failed.
+    """
     found: dict[int, list[QuarantineFact]] = defaultdict(list)
-    rows = Quarantine.objects.in_force().filter(
-        # A test may fail in several reports of a build; each is a failure of its own.
-        case__results__report__build__in=builds,
-        case__results__status__in=RED,
-    )
-    for row in rows.order_by("id", "case__results__report__name").values(
+    red = {report.id: (build, report) for build, its in reports.items() for report in its if _failed(report)}
+    # A test may fail in several reports of a build; each is a failure of its own.
+    rows = Quarantine.objects.in_force().filter(case__results__report__in=red, case__results__status__in=RED)
+    for row in rows.values(
         "id",
         "case__class_name",
         "case__name",
-        "case__results__report__build",
-        "case__results__report__name",
+        "case__results__report",
         "by",
         "by__username",
         "reason",
         "created_at",
         "until",
     ):
+        build, report = red[row["case__results__report"]]
         fact = QuarantineFact(
             id=row["id"],
-            report=row["case__results__report__name"],
+            report=report.name,
             name=str(TestCase(class_name=row["case__class_name"], name=row["case__name"])),
             by=PersonFact(id=row["by"], username=row["by__username"]),
             reason=row["reason"],
             at=row["created_at"],
             until=row["until"],
         )
-        found[row["case__results__report__build"]].append(fact)
+        found[build].append(fact)
+    for its in found.values():
+        its.sort(key=lambda fact: (fact.id, fact.report))
     return found
 
 
@@ -422,63 +451,46 @@ def _sources(environments: Iterable[int]) -> dict[int, list[int]]:
     return sources
 
 
-def _health(
-    environments: Mapping[int, Environment], running: Mapping[int, Occupancy]
-) -> dict[int, HealthFact]:
-    """By environment."""
-    last = {pk: getattr(environment, "last_deployment", None) for pk, environment in environments.items()}
-    deployments = deployments_with_hosts(last.values())
-    return {
-        pk: health_of(
-            environment,
-            deployments.get(last[pk] or 0),
-            running[pk].release_id if pk in running else None,
-        )
-        for pk, environment in environments.items()
-    }
+def _health(environment: Environment, runs: Occupancy | None) -> HealthFact:
+    last: Mapping[str, Any] | None = getattr(environment, "last_deployment", None)
+    return health_of(environment, last, runs.release_id if runs else None)
 
 
 def _been(subjects: Iterable[Subject], sources: Mapping[int, list[int]]) -> dict[tuple[int, int], list[Any]]:
     """By upstream and release, its occupancies there, oldest first, each with its incidents."""
     been: dict[tuple[int, int], list[Any]] = defaultdict(list)
-    occupancies = Occupancy.objects.filter(**_upstream_of(subjects, sources)).with_incidents()
-    for occupancy in occupancies.order_by("since", "pk"):
+    there = Occupancy.objects.filter(
+        environment__in=set().union(*sources.values()), release__in={each.release for each in subjects}
+    )
+    for occupancy in there.with_incidents().order_by("since", "pk"):
         been[occupancy.environment_id, occupancy.release_id].append(occupancy)
     return been
 
 
-def _on_their_way(
-    subjects: Iterable[Subject], sources: Mapping[int, list[int]]
-) -> dict[tuple[int, int], Promotion]:
-    """By upstream and release, the last promotion that is to bring it there."""
-    status = (Promotion.Status.PENDING, *Promotion.UNDER_WAY)
-    there = Promotion.objects.filter(**_upstream_of(subjects, sources), status__in=status)
-    return {(each.environment_id, each.release_id): each for each in there.order_by("id")}
+@dataclass
+class Members:
+    """Of a service: who may approve, by name, and the ids of its operators."""
+
+    approvers: tuple[PersonFact, ...] = ()
+    operators: frozenset[int] = frozenset()
 
 
-def _upstream_of(subjects: Iterable[Subject], sources: Mapping[int, list[int]]) -> dict[str, set[int]]:
-    return {
-        "environment__in": set().union(*sources.values()),
-        "release__in": {each.release for each in subjects},
-    }
-
-
-def _approvers(services: Iterable[int]) -> dict[int, tuple[PersonFact, ...]]:
-    """By service."""
-    groups: dict[tuple[int, int], list[str]] = defaultdict(list)
-    named = ApproverGroup.objects.filter(service__in=services, members__isnull=False)
-    for service, name, user in named.order_by("name").values_list("service", "name", "members"):
-        groups[service, user].append(name)
-    members = Membership.objects.filter(
-        service__in=services, role=Membership.Role.APPROVER, user__is_active=True
+def _members(services: Iterable[int]) -> dict[int, Members]:
+    """By service, those that are active."""
+    members: dict[int, Members] = defaultdict(Members)
+    groups = ApproverGroup.objects.filter(service=OuterRef("service"), members=OuterRef("user"))
+    rows = Membership.objects.filter(
+        service__in=services, role__in=(Role.APPROVER, Role.OPERATOR), user__is_active=True
     )
-    people: dict[int, list[PersonFact]] = defaultdict(list)
-    for service, pk, username in members.order_by("user__username").values_list(
-        "service", "user", "user__username"
+    for service, role, pk, username, belongs in rows.order_by("user__username").values_list(
+        "service", "role", "user", "user__username", ArraySubquery(groups.order_by("name").values("name"))
     ):
-        belongs = tuple(groups.get((service, pk), ()))
-        people[service].append(PersonFact(id=pk, username=username, groups=belongs))
-    return {service: tuple(its) for service, its in people.items()}
+        its = members[service]
+        if role == Role.OPERATOR:
+            its.operators |= {pk}
+        else:
+            its.approvers += (PersonFact(id=pk, username=username, groups=tuple(belongs)),)
+    return members
 
 
 def _promotions(wishes: Iterable[int]) -> dict[int, PromotionFact]:
@@ -518,29 +530,24 @@ def _told(given: Iterable[Approval], approvers: Iterable[PersonFact]) -> tuple[A
     )
 
 
-def _overrides(wishes: Iterable[int]) -> dict[int, list[OverrideFact]]:
+def _overrides(wishes: Iterable[int]) -> dict[int, list[Override]]:
     """By promotion, those that were not withdrawn, oldest first."""
-    operators = Membership.objects.filter(
-        service=OuterRef("promotion__environment__service"),
-        role=Membership.Role.OPERATOR,
-        user__is_active=True,
-    )
-    rows = Override.objects.filter(promotion__in=wishes, withdrawn_at=None).annotate(
-        by_counts=Exists(operators.filter(user=OuterRef("by"))),
-        second_counts=Exists(operators.filter(user=OuterRef("seconded_by"))),
-    )
-    overrides: dict[int, list[OverrideFact]] = defaultdict(list)
-    for row in rows.select_related("by", "seconded_by").order_by("id"):
-        second = row.seconded_by
-        fact = OverrideFact(
-            id=row.pk,
-            rules=tuple(row.rules),
-            justification=row.justification,
-            by=PersonFact(id=row.by_id, username=row.by.username),
-            at=row.created_at,
-            expires_at=row.expires_at,
-            seconded_by=PersonFact(id=second.pk, username=second.username) if second else None,
-            counts=row.by_counts and (row.second_counts or second is None),
-        )
-        overrides[row.promotion_id].append(fact)
+    overrides: dict[int, list[Override]] = defaultdict(list)
+    rows = Override.objects.filter(promotion__in=wishes, withdrawn_at=None)
+    for override in rows.select_related("by", "seconded_by").order_by("id"):
+        overrides[override.promotion_id].append(override)
     return overrides
+
+
+def _override(override: Override, members: Members) -> OverrideFact:
+    by, second = override.by, override.seconded_by
+    return OverrideFact(
+        id=override.pk,
+        rules=tuple(override.rules),
+        justification=override.justification,
+        by=PersonFact(id=by.pk, username=by.username),
+        at=override.created_at,
+        expires_at=override.expires_at,
+        seconded_by=PersonFact(id=second.pk, username=second.username) if second else None,
+        counts={by.pk, second.pk if second else by.pk} <= members.operators,
+    )

@@ -5,57 +5,68 @@ that reached a host succeeded on every one and brought the release that runs the
 in full.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import OuterRef, Subquery
+from django.db.models.functions import Coalesce, JSONObject
 
 from apps.catalog.models import Environment
-from apps.deployments.models import Deployment
+from apps.deployments.models import Deployment, Target
 from apps.gates.facts import HealthFact, StayFact
 
 
 def last_deployment(environment: str) -> Subquery:
-    """The id of the last deployment that tells how an environment is; ``environment`` is the outer column."""
+    """The last deployment that tells how an environment is, as ``health_of`` reads it.
+
+    ``environment`` is the outer query's column with its id.
+    """
     there = Deployment.objects.reached_hosts().without_new_hosts().filter(environment=OuterRef(environment))
-    return Subquery(there.newest_first().values("pk")[:1])
+    hosts = Target.objects.filter(deployment=OuterRef("pk")).order_by().values("status")
+    told = JSONObject(
+        id="pk",
+        intent="intent",
+        codedeploy_id="codedeploy_id",
+        status="status",
+        release="release_id",
+        version="release__version",
+        since=Coalesce("finished_at", "started_at", "created_at"),
+        hosts=ArraySubquery(hosts),
+    )
+    return Subquery(there.newest_first().values(told=told)[:1])
 
 
-def deployments_with_hosts(keys: Iterable[int | None]) -> dict[int, Any]:
-    """Deployments by id, each with how many hosts it had and on how many it succeeded; by one query."""
-    rows: QuerySet[Any] = Deployment.objects.filter(pk__in=[key for key in keys if key is not None])
-    counted = rows.select_related("release").defer("release__manifest")
-    succeeded = Count("targets", filter=Q(targets__status="Succeeded"))
-    return {row.pk: row for row in counted.annotate(hosts=Count("targets"), succeeded=succeeded)}
-
-
-def health_of(environment: Environment, last: Any | None, occupied_by: int | None) -> HealthFact:
-    """The health of an environment by its last deployment (of deployments_with_hosts) and what runs there."""
+def health_of(
+    environment: Environment, last: Mapping[str, Any] | None, occupied_by: int | None
+) -> HealthFact:
+    """The health of an environment by its ``last_deployment`` and the release that runs there."""
     if last is None:
         if occupied_by is None:
-            return _fact("empty", environment.created_at, "Nothing was ever deployed there.", None)
+            return _fact("empty", environment.created_at, "Nothing was ever deployed there.")
         reason = "It is not known which deployment brought what runs there."
-        return _fact("unknown", environment.created_at, reason, None)
-    since = last.finished_at or last.started_at or last.created_at
-    if last.status not in Deployment.FINAL:
-        return _fact("changing", since, f"Deployment {last} is under way.", last)
-    if last.release is None:
-        return _fact("unknown", since, f"Deployment {last} brought something that is no known release.", last)
-    brought = f"Deployment {last} of {last.release.version}"
-    if not last.hosts:
-        return _fact(
-            "unknown", since, f"{brought} is {last.status}; what it did to hosts is not known.", last
-        )
-    same = last.release_id == occupied_by
-    if last.status == Deployment.Status.SUCCEEDED and last.succeeded == last.hosts:
+        return _fact("unknown", environment.created_at, reason)
+    since = datetime.fromisoformat(last["since"])
+    name = Deployment(intent=last["intent"], codedeploy_id=last["codedeploy_id"])
+    pk, status, hosts = last["id"], last["status"], len(last["hosts"])
+    succeeded = last["hosts"].count("Succeeded")
+    if status not in Deployment.FINAL:
+        return _fact("changing", since, f"Deployment {name} is under way.", pk)
+    if last["release"] is None:
+        return _fact("unknown", since, f"Deployment {name} brought something that is no known release.", pk)
+    brought = f"Deployment {name} of {last['version']}"
+    if not hosts:
+        return _fact("unknown", since, f"{brought} is {status}; what it did to hosts is not known.", pk)
+    same = last["release"] == occupied_by
+    if status == Deployment.Status.SUCCEEDED and succeeded == hosts:
         if same:
-            hosts = "its host" if last.hosts == 1 else f"all {last.hosts} hosts"
-            return _fact("healthy", since, f"{brought} succeeded on {hosts}.", last)
-        return _fact("mixed", since, f"{brought} succeeded, but another release is what runs there.", last)
-    ended = f"{brought} is {last.status}: it succeeded on {last.succeeded} of {last.hosts} hosts."
-    mixed = last.succeeded > 0 and not same
-    return _fact("mixed" if mixed else "unhealthy", since, ended, last)
+            on = "its host" if hosts == 1 else f"all {hosts} hosts"
+            return _fact("healthy", since, f"{brought} succeeded on {on}.", pk)
+        return _fact("mixed", since, f"{brought} succeeded, but another release is what runs there.", pk)
+    ended = f"{brought} is {status}: it succeeded on {succeeded} of {hosts} hosts."
+    mixed = succeeded > 0 and not same
+    return _fact("mixed" if mixed else "unhealthy", since, ended, pk)
 
 
 def stays_of(occupancies: Iterable[Any]) -> tuple[StayFact, ...]:
@@ -91,7 +102,5 @@ def stays_of(occupancies: Iterable[Any]) -> tuple[StayFact, ...]:
     return tuple(stays)
 
 
-def _fact(state: str, since: datetime, reason: str, deployment: Any | None) -> HealthFact:
-    return HealthFact(
-        state=state, since=since, reason=reason, deployment_id=deployment.pk if deployment else None
-    )
+def _fact(state: str, since: datetime, reason: str, deployment: int | None = None) -> HealthFact:
+    return HealthFact(state=state, since=since, reason=reason, deployment_id=deployment)
