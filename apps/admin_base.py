@@ -23,7 +23,7 @@ from apps.errors import DomainError
 
 # How each state looks in lists: unfold's label colours by value, of all models at once.
 COLOURS = {
-    "success": ("succeeded", "SUCCEEDED", "Succeeded", "pass", "approved", "applied"),
+    "success": ("succeeded", "SUCCEEDED", "Succeeded", "pass", "approved", "applied", "healthy"),
     "danger": (
         "failed",
         "FAILED",
@@ -35,6 +35,8 @@ COLOURS = {
         "errored",
         "TIMED_OUT",
         "broken",
+        "unhealthy",
+        "mixed",
     ),
     "warning": (
         "overridden",
@@ -47,7 +49,16 @@ COLOURS = {
         "abandoned",
         "flaky",
     ),
-    "info": ("pending", "deploying", "verifying", "intended", "requested", "running", "IN_PROGRESS"),
+    "info": (
+        "pending",
+        "deploying",
+        "verifying",
+        "intended",
+        "requested",
+        "running",
+        "changing",
+        "IN_PROGRESS",
+    ),
 }
 LABELS = {value: colour for colour, values in COLOURS.items() for value in values}
 

@@ -358,7 +358,7 @@ def made_into_facts(told: dict[str, Any], promotion: Promotion) -> Facts:
     """What the statement reads as Facts, made by the same functions where it reads what they are made of."""
     release, environment = promotion.release, promotion.environment
     runs = told["running"]
-    told["health"] = plain(health_of(environment, told.pop("last"), runs and runs["release_id"]))
+    told["health"] = plain(health(environment.created_at, told.pop("last"), runs and runs["release_id"]))
     # All releases of the world have the same migrations, so the way is open in both directions.
     assert told.pop("steps") == (runs.pop("steps") if runs else release.steps)
     way = {
@@ -381,9 +381,15 @@ def made_into_facts(told: dict[str, Any], promotion: Promotion) -> Facts:
         upstream["stays"] = [plain(stay) for stay in stays_of(been)]
         last = (upstream.pop("been") or [{}])[-1]
         upstream |= {name: last.get(name) for name in ("deployment_id", "since", "until")}
-        source = Environment(created_at=datetime.fromisoformat(upstream.pop("created_at")))
-        upstream["health"] = plain(health_of(source, upstream.pop("last"), upstream.pop("runs")))
+        created_at = datetime.fromisoformat(upstream.pop("created_at"))
+        upstream["health"] = plain(health(created_at, upstream.pop("last"), upstream.pop("runs")))
     return Facts.from_json(told)
+
+
+def health(created_at: datetime, last: dict[str, Any] | None, runs: int | None) -> HealthFact:
+    environment = Environment(created_at=created_at)
+    environment.last_deployment = last  # type: ignore[attr-defined]  # as with_condition sets it
+    return health_of(environment, runs)
 
 
 def plain(fact: HealthFact | StayFact) -> dict[str, Any]:

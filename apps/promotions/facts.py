@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import FilteredRelation, OuterRef, Q
+from django.db.models import OuterRef
 from django.db.models.functions import JSONObject, Left
 
 from apps.builds.models import Build, Quarantine, Report, TestCase, TestResult
@@ -20,7 +20,6 @@ from apps.gates.facts import (
     BundleFact,
     Facts,
     FailureFact,
-    HealthFact,
     OverrideFact,
     PersonFact,
     PinFact,
@@ -35,8 +34,8 @@ from apps.gates.facts import (
     WindowFact,
 )
 from apps.promotions.comparing import Reports, compare_for_gates
-from apps.promotions.health import health_of, last_deployment, stays_of
-from apps.promotions.models import Approval, Override, Pin, Promotion, Veto, Window
+from apps.promotions.health import health_of, open_pin, stays_of, with_condition
+from apps.promotions.models import Approval, Override, Promotion, Veto, Window
 from apps.promotions.schema import worst_way_to
 from apps.releases.migration_source import Level
 from apps.releases.models import BundleLook, Release
@@ -83,7 +82,10 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
     environments = _environments(judged.union(*sources.values()))
     last = _last(environments)
     everywhere = {place: stay for place, stay in last.items() if stay.until is None}
-    health = {pk: _health(each, everywhere.get(pk)) for pk, each in environments.items()}
+    health = {
+        pk: health_of(each, everywhere[pk].release_id if pk in everywhere else None)
+        for pk, each in environments.items()
+    }
     running = {
         environment: occupancy for environment, occupancy in everywhere.items() if environment in judged
     }
@@ -197,19 +199,12 @@ def _build(build: Build) -> BuildFact:
 
 
 def _environments(keys: Iterable[int]) -> dict[int, Environment]:
-    """Each with what holds it, as ``_pin`` reads it (one pin at most is open), and its last deployment."""
-    rows = Environment.objects.annotate(
-        open_pin=FilteredRelation("pins", condition=Q(pins__lifted_at=None)),
-        last_deployment=last_deployment("pk"),
-    ).select_related("open_pin__release", "open_pin__by")  # type: ignore[misc]  # which mypy does not see
-    lean = rows.defer("open_pin__release__manifest", "open_pin__release__steps")  # type: ignore[misc]  # likewise
-    return dict(lean.order_by().in_bulk(keys))
+    return dict(with_condition(Environment.objects.order_by()).in_bulk(keys))
 
 
 def _pin(environment: Environment) -> PinFact | None:
     """Whether it has expired is for the rule."""
-    # Set by Django only where there is one.
-    pin: Pin | None = getattr(environment, "open_pin", None)
+    pin = open_pin(environment)
     if pin is None:
         return None
     return PinFact(
@@ -449,11 +444,6 @@ def _sources(environments: Iterable[int]) -> dict[int, list[int]]:
     for environment, source in edges.values_list("environment", "source"):
         sources[environment].append(source)
     return sources
-
-
-def _health(environment: Environment, runs: Occupancy | None) -> HealthFact:
-    last: Mapping[str, Any] | None = getattr(environment, "last_deployment", None)
-    return health_of(environment, last, runs.release_id if runs else None)
 
 
 def _been(subjects: Iterable[Subject], sources: Mapping[int, list[int]]) -> dict[tuple[int, int], list[Any]]:

@@ -10,6 +10,7 @@ from apps.catalog.models import Environment
 from apps.catalog.visibility import visible
 from apps.deployments.models import HookEvent, Occupancy
 from apps.promotions.admin import why
+from apps.promotions.health import health_of, open_pin, with_condition
 from apps.promotions.models import Promotion
 
 RECENT = 8
@@ -17,9 +18,8 @@ RECENT = 8
 
 def overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Unfold's DASHBOARD_CALLBACK: five queries, however much there is."""
-    environments = visible(
-        Environment.objects.select_related("service", "standing__release"), request.user, "service"
-    ).order_by("service__slug", "position", "slug")
+    rows = with_condition(Environment.objects.select_related("service", "standing__release"))
+    environments = visible(rows, request.user, "service").order_by("service__slug", "position", "slug")
     here = visible(Occupancy.objects.current(), request.user, "environment__service")
     runs = {
         row.environment_id: row
@@ -42,10 +42,15 @@ def overview(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
     services: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for environment in environments:
+        here_now, pin = runs.get(environment.pk), open_pin(environment)
+        health = health_of(environment, here_now.release_id if here_now else None)
         services[environment.service.slug].append(
             {
                 "environment": environment,
-                "runs": runs.get(environment.pk),
+                "runs": here_now,
+                "health": health,
+                "colour": LABELS.get(health.state, ""),
+                "pin": pin if pin and pin.stands else None,
                 "coming": coming[environment.pk],
             }
         )

@@ -206,6 +206,24 @@ class PageTests(TestCase):
         make_promotion(environment, deployment.release, status="deploying", deployment=deployment)
         self.assertContains(self.client.get(reverse("admin:index")), "busy-1: AfterInstall InProgress")
 
+    def test_the_overview_shows_how_well_an_environment_is_and_what_holds_it(self) -> None:
+        environment = make_environment(make_service("busy"), "staging")
+        deployment = make_deployment(environment)
+        make_target(deployment, "busy-1")
+        make_occupancy(deployment)
+        held = f"Held at {deployment.release.version}"
+        page = self.client.get(reverse("admin:index"))
+        self.assertContains(page, f"{deployment.release.version} succeeded on its host.")
+        self.assertNotContains(page, held)
+        make_target(deployment, "busy-2", status="Failed")
+        make_pin(environment, deployment.release, reason="Until the sale is over.")
+        page = self.client.get(reverse("admin:index"))
+        self.assertContains(page, "it succeeded on 1 of 2 hosts.")
+        self.assertContains(page, held)
+        self.assertContains(page, "Until the sale is over.")
+        environment.pins.update(expires_at=timezone.now())
+        self.assertNotContains(self.client.get(reverse("admin:index")), held)
+
     def test_pages_of_history_take_no_writes(self) -> None:
         for model in MODELS:
             if model._meta.label not in HISTORY:
