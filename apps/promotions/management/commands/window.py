@@ -35,9 +35,7 @@ class Command(DomainCommand):
         parser.add_argument("--starts-at", help="When it first opens by the clock there: 2026-03-01T22:00.")
         parser.add_argument("--timezone", help="Whose clock it is, such as Europe/Berlin.")
         parser.add_argument("--minutes", type=int, help="How long it stays open each time.")
-        parser.add_argument(
-            "--rrule", help="When it opens again (RFC 5545): FREQ=WEEKLY;BYDAY=MO."
-        )
+        parser.add_argument("--rrule", help="When it opens again (RFC 5545): FREQ=WEEKLY;BYDAY=MO.")
         parser.add_argument("--user", help="Who does it: an operator of the service.")
 
     def handle(self, *args: Any, **options: Any) -> None:
