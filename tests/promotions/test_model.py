@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import pytest
 from django.db import connection, transaction
-from django.db.models import Count, F
+from django.db.models import Count, F, Q
 from django.utils import timezone
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -34,7 +34,9 @@ from apps.errors import DomainError
 from apps.ledger.models import Entry
 from apps.ledger.services import first_broken
 from apps.promotions import describe
-from apps.promotions.models import Approval, Promotion
+from apps.promotions.holds import lift_pin, lift_veto, pin_environment, veto_release
+from apps.promotions.models import Approval, Override, Pin, Promotion, Veto
+from apps.promotions.overrides import override_promotion, withdraw_override
 from apps.promotions.reconcile import Reconciler
 from apps.promotions.services import (
     approve_promotion,
@@ -43,6 +45,7 @@ from apps.promotions.services import (
     request_promotion,
     withdraw_approval,
 )
+from apps.promotions.windows import add_window, remove_window
 from tests.deployments.fake import BUSY, NO_ANSWER, THROTTLED, FakeCodeDeploy, host
 from tests.factories import make_build, make_release, make_report
 from tests.promotions.cast import Cast
@@ -58,6 +61,9 @@ TIMES = {
     Deployment: ("asked_at", "created_at", "started_at", "finished_at", "lease_until"),
     FlightWatch: ("lease_until",),
     Occupancy: ("since", "until"),
+    Override: ("created_at", "expires_at", "withdrawn_at"),
+    Pin: ("created_at", "expires_at", "lifted_at"),
+    Veto: ("created_at", "lifted_at"),
 }
 # The status that a ledger entry's action gives its subject; others change none.
 PROMOTION = {"requested": "pending", "started": "deploying"} | {
@@ -162,9 +168,14 @@ class Life(RuleBasedStateMachine):
         self.cast = Cast()
         self.environments = (self.cast.staging, self.cast.production)
         self.needs_approval = {self.cast.production.pk}
-        self.cast.policy(self.cast.staging, "built_as_defined", EVIDENCE_AGE)
+        self.cast.policy(self.cast.staging, "built_as_defined", EVIDENCE_AGE, "in_window")
         self.cast.policy(
-            self.cast.production, "built_as_defined", EVIDENCE_AGE, "verified_upstream", "approved"
+            self.cast.production,
+            "built_as_defined",
+            EVIDENCE_AGE,
+            "in_window",
+            "verified_upstream",
+            "approved",
         )
         self.releases = []
         self.changed = {}  # (kind, id) → when that last changed what a gate sees
@@ -220,6 +231,69 @@ class Life(RuleBasedStateMachine):
                 tell(promotion=promotion, user=user)
                 self.changed["promotion", promotion.pk] = began
 
+    @rule(
+        what=st.sampled_from(["pin", "unpin", "veto", "lift", "shut", "open"]),
+        production=st.booleans(),
+        number=st.integers(0, 9),
+    )
+    def hold(self, what, production, number):
+        """Keep an environment at a release or shut, or a release from environments, and let go again."""
+        environment, olga = self.environments[production], self.cast.olga
+        release = self.pick(self.releases[-3:], number)
+        with suppress(DomainError):
+            if what == "pin":
+                until = timezone.now() + timedelta(hours=1) if number % 2 else None
+                pin_environment(
+                    environment=environment, user=olga, reason="A sale.", release=release, expires_at=until
+                )
+            elif what == "unpin":
+                for pin in Pin.objects.standing().filter(environment=environment):
+                    lift_pin(pin=pin, user=olga)
+            elif what == "veto":
+                waiting = [promotion.release for promotion in self.pending()] or self.releases[-1:]
+                everywhere = number % 2
+                veto_release(
+                    release=self.pick(waiting, number),
+                    user=olga,
+                    reason="It loses orders.",
+                    environment=None if everywhere else environment,
+                )
+            elif what == "lift":
+                for veto in Veto.objects.standing():
+                    lift_veto(veto=veto, user=olga)
+            elif what == "shut":
+                yesterday = timezone.now() - timedelta(days=1)
+                add_window(
+                    environment=environment,
+                    kind="deny",
+                    name="freeze",
+                    starts_at=f"{yesterday:%Y-%m-%dT%H:%M}",
+                    timezone="UTC",
+                    minutes=3 * 24 * 60,
+                    by=olga,
+                )
+            else:
+                for window in environment.windows.all():
+                    remove_window(window=window, by=olga)
+
+    @precondition(lambda self: self.pending())
+    @rule(
+        number=st.integers(0, 9), minutes=st.sampled_from([1, 5, 200]), withdraw=st.sampled_from([0, 0, 0, 1])
+    )
+    def override(self, number, minutes, withdraw):
+        """Let one pass against its gate, for a while, or take that back."""
+        promotion = self.pick(self.pending(), number)
+        began = timezone.now()
+        with suppress(DomainError):
+            if withdraw:
+                for each in promotion.overrides.filter(withdrawn_at=None):
+                    withdraw_override(override=each, user=self.cast.omar)
+            else:
+                override_promotion(
+                    promotion=promotion, user=self.cast.olga, justification="Now.", minutes=minutes
+                )
+            self.changed["promotion", promotion.pk] = began
+
     # What CodeDeploy and the clock do.
 
     @precondition(lambda self: self.active_in_codedeploy())
@@ -241,7 +315,7 @@ class Life(RuleBasedStateMachine):
             Build.objects.filter(pk=build).update(deviations=["image is another"])
         elif what == "stricter" and self.cast.staging.pk not in self.needs_approval:
             self.change("environment", self.cast.staging.pk)
-            self.cast.policy(self.cast.staging, "built_as_defined", EVIDENCE_AGE, "approved")
+            self.cast.policy(self.cast.staging, "built_as_defined", EVIDENCE_AGE, "in_window", "approved")
             self.needs_approval.add(self.cast.staging.pk)
         elif what == "console":
             self.aws.deploy_in_the_console(self.environments[production])
@@ -306,6 +380,7 @@ class Life(RuleBasedStateMachine):
 
     def work(self, number):
         self.age(timedelta(seconds=3))
+        self.note_what_holds()
         self.reconcilers[number].tick()
         self.commits_have_their_consequences()
         self.check_new_intents()
@@ -338,6 +413,7 @@ class Life(RuleBasedStateMachine):
         for promotion in rows.select_related("release__build", "environment", "decision"):
             self.judged.add(promotion.deployment_id)
             assert promotion.decision.verdict in {"pass", "overridden"}
+            self.met.add(promotion.decision.verdict)
             assert self.allowed(promotion), f"{promotion} was begun, which its gate must not allow"
             for key in (
                 ("build", promotion.release.build_id),
@@ -383,17 +459,47 @@ class Life(RuleBasedStateMachine):
     # The model.
 
     def allowed(self, promotion):
-        build, environment = promotion.release.build, promotion.environment_id
+        """A veto stops it; an override helps against all else."""
+        if self.vetoed(promotion):
+            return False
+        overrides = Override.objects.filter(promotion=promotion, withdrawn_at=None)
+        return overrides.filter(expires_at__gt=timezone.now()).exists() or self.passes(promotion)
+
+    def passes(self, promotion):
+        environment = promotion.environment
+        if self.pinned(promotion) or environment.windows.exists():
+            return False
+        build = promotion.release.build
         if build.deviations or timezone.now() - build.finished_at > COUNTS_FOR:
             return False
-        if environment == self.cast.production.pk:
+        if environment == self.cast.production:
             there = Occupancy.objects.filter(environment=self.cast.staging, release=promotion.release)
             if not there.exists():
                 return False
         said = Approval.objects.filter(promotion=promotion, withdrawn_at=None).exclude(
             user=promotion.requested_by
         )
-        return environment not in self.needs_approval or said.filter(verdict="approved").exists()
+        return environment.pk not in self.needs_approval or said.filter(verdict="approved").exists()
+
+    def vetoed(self, promotion):
+        here = Q(environment=None) | Q(environment=promotion.environment)
+        return Veto.objects.filter(here, release=promotion.release, lifted_at=None).exists()
+
+    def pinned(self, promotion):
+        """To another release."""
+        lasts = Q(expires_at=None) | Q(expires_at__gt=timezone.now())
+        pins = Pin.objects.filter(lasts, environment=promotion.environment, lifted_at=None)
+        return pins.exclude(release=promotion.release).exists()
+
+    def note_what_holds(self):
+        """What was held back by one thing alone, so that each is known to have mattered."""
+        for promotion in self.pending():
+            holds = {
+                "vetoed": self.vetoed(promotion),
+                "pinned": self.pinned(promotion),
+                "shut": promotion.environment.windows.exists(),
+            }
+            self.met.update(name for name, held in holds.items() if held and sum(holds.values()) == 1)
 
     def settle(self):
         """AWS comes back and time passes: every intent ends, with exactly one deployment."""
@@ -470,4 +576,4 @@ def test_no_life_breaks_a_promise():
     assert set(Promotion.FINAL) - ends == set()
     tried = {(status, position) for status in ("succeeded", "failed", "errored") for position in (0, 1)}
     assert tried - Life.ends == set()
-    assert {"killed", "paused"} - Life.met == set()
+    assert {"killed", "paused", "pass", "overridden", "vetoed", "pinned", "shut"} - Life.met == set()
