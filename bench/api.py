@@ -14,7 +14,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from typing import Any
 
@@ -24,7 +24,8 @@ _django.set_up()
 
 from django.core.handlers.wsgi import WSGIHandler
 from django.db import connection
-from django.db.models import Model, Prefetch, QuerySet
+from django.db.models import JSONField, Model, Prefetch, QuerySet
+from django.db.models.functions import Cast
 from django.urls import include, path
 from rest_framework.renderers import JSONRenderer
 from rest_framework.routers import SimpleRouter
@@ -39,11 +40,11 @@ from apps.builds.models import Build, TestResult
 from apps.catalog.api import EnvironmentSerializer, ServiceSerializer
 from apps.catalog.models import Environment, Service
 from apps.catalog.visibility import VisibleMixin
-from apps.deployments.api import DeploymentSerializer, TargetSerializer
+from apps.deployments.api import DeploymentSerializer, HookEventSerializer, TargetDetailSerializer
 from apps.deployments.models import Deployment, HookEvent, Target
 from apps.gates.api import DecisionSerializer
 from apps.gates.models import Decision
-from apps.promotions.api import ApprovalSerializer, PromotionSerializer
+from apps.promotions.api import PromotionSerializer
 from apps.promotions.models import Approval, Promotion
 from apps.promotions.reconcile import Reconciler
 from apps.releases.api import ReleaseSerializer
@@ -57,13 +58,13 @@ LIMIT_MS = 2.0
 
 
 def plain(
-    model: type[Model], representation: type[Representation], **nested: type[ModelSerializer]
+    model: type[Model], columns: Iterable[str], **nested: type[ModelSerializer]
 ) -> type[ModelSerializer]:
     """A ModelSerializer with the values that ours has: own columns, those of relations, and rows below."""
     declared: dict[str, Any] = {name: serializer(many=True) for name, serializer in nested.items()}
     own = {field.name for field in model._meta.concrete_fields}
     names = [*declared]
-    for column in representation.columns:
+    for column in columns:
         names.append(column)
         if column not in own:
             source = column.replace("__", ".") + (".pk" if is_relation(model, column) else "")
@@ -95,22 +96,36 @@ def plain_views(
     return type(f"{serializer.__name__}ViewSet", (VisibleMixin, ModelViewSet), attributes)
 
 
-class Slug(Representation):
-    columns = ("slug",)
+def columns(representation: type[Representation], **instead: str) -> list[str]:
+    """What ours asks for; where PostgreSQL writes JSON, the column ``instead``, or "" for rows below."""
+    return [column for each in representation.columns if (column := instead.get(each, each))]
 
 
 def register_plain() -> None:
     """Under /plain/, by the same names."""
     place = ("environment__service", "environment__service")
-    target = plain(Target, TargetSerializer, events=plain(HookEvent, TargetSerializer.event))
-    deployment = plain(Deployment, DeploymentSerializer, targets=target)
-    promotion = plain(Promotion, PromotionSerializer, approvals=plain(Approval, ApprovalSerializer))
-    environment = plain(Environment, EnvironmentSerializer, upstreams=plain(Environment, Slug))
+    event = plain(HookEvent, HookEventSerializer().fields)
+    target = plain(Target, TargetDetailSerializer.columns, events=event)
+    deployment = plain(Deployment, DeploymentSerializer.own, targets=target)
+    approval = plain(Approval, ("user__username", "verdict", "comment", "created_at", "withdrawn_at"))
+    promotion = plain(
+        Promotion,
+        columns(PromotionSerializer, findings_json="decision__findings", approvals_json=""),
+        approvals=approval,
+    )
+    decision = plain(Decision, columns(DecisionSerializer, findings_json="findings"))
+    environment = plain(
+        Environment,
+        columns(EnvironmentSerializer, unmet_json="standing__unmet", upstreams_json=""),
+        upstreams=plain(Environment, ["slug"]),
+    )
     people = Prefetch("approvals", Approval.objects.select_related("user"))
-    build = plain(Build, BuildSerializer)
+    build = plain(Build, BuildSerializer.columns)
+    # Its release as a dictionary, which DRF's renderer needs.
+    builds = with_release(Build.objects.all()).annotate(made=Cast("made", JSONField()))
     results = TestResult.objects.filter(report__build=newest_build())
     views = {
-        "services": plain_views(plain(Service, ServiceSerializer), Service.objects.all(), ""),
+        "services": plain_views(plain(Service, ServiceSerializer.columns), Service.objects.all(), ""),
         "environments": plain_views(
             environment,
             Environment.objects.all(),
@@ -119,19 +134,21 @@ def register_plain() -> None:
             "standing__release",
             Prefetch("upstreams"),
         ),
-        "builds": plain_views(build, with_release(Build.objects.all()), "service", "service", "requested_by"),
+        "builds": plain_views(build, builds, "service", "service", "requested_by"),
         "results": plain_views(
-            plain(TestResult, TestResultSerializer), results, "report__build__service", "report", "case"
+            plain(TestResult, TestResultSerializer.columns),
+            results,
+            "report__build__service",
+            "report",
+            "case",
         ),
         "releases": plain_views(
-            plain(Release, ReleaseSerializer), Release.objects.all(), "service", "service", "build"
+            plain(Release, ReleaseSerializer.columns), Release.objects.all(), "service", "service", "build"
         ),
         "deployments": plain_views(
             deployment, Deployment.objects.all(), *place, "release", "promotion", Prefetch("targets__events")
         ),
-        "decisions": plain_views(
-            plain(Decision, DecisionSerializer), Decision.objects.all(), *place, "release", "policy"
-        ),
+        "decisions": plain_views(decision, Decision.objects.all(), *place, "release", "policy"),
         "promotions": plain_views(
             promotion,
             Promotion.objects.all(),
@@ -216,6 +233,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench api", description=__doc__)
     parser.parse_args()
     _world.fill(SIZE)
+    # Those that wait, with findings and approvals; the many others were superseded before they were judged.
+    Promotion.objects.exclude(status=Promotion.Status.PENDING).delete()
     reconciler = Reconciler()
     while reconciler.judge_promotions():
         pass

@@ -24,6 +24,7 @@ from apps.builds.parsers.file_coverage import FileCoverage, add_up
 from apps.catalog.models import ApproverGroup, Environment, Membership, Service, Upstream
 from apps.deployments.models import Deployment, FlightRecord, HookEvent, Occupancy, Target
 from apps.gates.models import Decision, Policy
+from apps.gates.verdicts import Finding, Verdict
 from apps.promotions.models import Override, Pin, Promotion, Standing, Veto, Window
 from apps.releases.models import Release
 
@@ -200,7 +201,7 @@ def make_decision(
 ) -> Decision:
     """A decision by the environment's newest policy, which is made where there is none."""
     policy = environment.policies.order_by("-version").first() or make_policy(environment)
-    finding = {"rule": "example", "verdict": verdict, "sentence": "An example.", "who": "", "evidence": {}}
+    finding = Finding(Verdict(verdict), "An example.", rule="example").to_json()
     defaults = {"policy": policy, "facts": {}, "findings": [finding], "evaluated_at": timezone.now()}
     return Decision.objects.create(
         environment=environment, release=release, verdict=verdict, **{**defaults, **fields}

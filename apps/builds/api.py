@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Any, ClassVar, cast
 
 import django_filters
-from django.db.models import OuterRef, QuerySet, Subquery
+import orjson
+from django.db.models import OuterRef, QuerySet
 from django.db.models.fields.json import KT
-from django.db.models.functions import JSONObject
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import mixins, serializers, status, viewsets
 from rest_framework.decorators import action
@@ -19,6 +19,7 @@ from rest_framework.utils.urls import replace_query_param
 from apps.access.models import Scope
 from apps.access.permissions import acting_user
 from apps.api import Polled, Representation, RowsMixin, StrictSerializer, below, read_query
+from apps.as_json import CompiledOnce, as_object, as_written
 from apps.builds import trends
 from apps.builds.compare import PAGE, PAGE_LIMIT, Comparison, Kind, Slower, compare_builds, to_json
 from apps.builds.coverage import compare_coverage, coverage_report
@@ -73,13 +74,11 @@ def with_release(builds: QuerySet[Build]) -> QuerySet[Build]:
     bundle = release._default_manager.filter(
         service=OuterRef("service"), digest=OuterRef("exported_digest"), build__gte=OuterRef("pk")
     )
-    brief = JSONObject(id="id", version="version", digest="digest")
-    return builds.annotate(
-        exported_digest=KT(f"exports__{BUNDLE_DIGEST}"), made=Subquery(bundle.values(brief=brief)[:1])
-    )
+    brief = CompiledOnce(bundle.values(brief=as_object(BuiltReleaseSerializer))[:1])
+    return builds.annotate(exported_digest=KT(f"exports__{BUNDLE_DIGEST}"), made=as_written(brief))
 
 
-def made(row: dict[str, Any]) -> dict[str, Any] | None:
+def made(row: dict[str, Any]) -> orjson.Fragment | None:
     """The release, in short, of a build from with_release."""
     return row["made"] if row["collected_at"] and not row["problem"] else None
 

@@ -1,12 +1,13 @@
 """Services and environments at the REST API: reading only."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import django_filters
+from django.db.models import F, OuterRef, QuerySet
 from rest_framework import serializers, viewsets
 
-from apps.api import Representation, RowsMixin, below
+from apps.api import Representation, RowsMixin
+from apps.as_json import Listed, as_written
 from apps.catalog.models import Environment, Service, Upstream
 from apps.catalog.visibility import VisibleMixin
 
@@ -58,7 +59,7 @@ class StandingSerializer(Representation):
         "standing__release__version",
         "standing__still_passes",
         "standing__verdict",
-        "standing__unmet",
+        "unmet_json",
         "standing__since",
         "standing__judged_at",
     )
@@ -70,7 +71,7 @@ class StandingSerializer(Representation):
             "version": row["standing__release__version"],
             "still_passes": row["standing__still_passes"],
             "verdict": row["standing__verdict"],
-            "unmet": row["standing__unmet"],
+            "unmet": row["unmet_json"],
             "since": row["standing__since"],
             "judged_at": row["standing__judged_at"],
         }
@@ -101,6 +102,7 @@ class EnvironmentSerializer(Representation):
         "deployment_group",
         "upstream_mode",
         "auto_promote",
+        "upstreams_json",
         *StandingSerializer.columns,
     )
 
@@ -114,7 +116,7 @@ class EnvironmentSerializer(Representation):
             "position": row["position"],
             "application": row["application"],
             "deployment_group": row["deployment_group"],
-            "upstreams": [edge["source__slug"] for edge in row["edges"]],
+            "upstreams": row["upstreams_json"],
             "upstream_mode": row["upstream_mode"],
             "auto_promote": row["auto_promote"],
             "standing": StandingSerializer.of(row) if judged else None,
@@ -126,6 +128,15 @@ class EnvironmentFilter(django_filters.FilterSet):
     slug = django_filters.CharFilter("slug")
     still_passes = django_filters.BooleanFilter(
         "standing__still_passes", help_text="Whether what runs there would still be let in."
+    )
+
+
+def with_json(environments: QuerySet[Environment]) -> QuerySet[Environment]:
+    """Each environment with ``upstreams_json``, their slugs, and ``unmet_json``, of its standing."""
+    edges = Upstream.objects.filter(environment=OuterRef("pk")).order_by("source__position", "source__slug")
+    return environments.annotate(
+        upstreams_json=as_written(Listed(edges.values(told=F("source__slug")))),
+        unmet_json=as_written("standing__unmet"),
     )
 
 
@@ -141,11 +152,7 @@ class ServiceViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet):
 class EnvironmentViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet):
     """Where a service runs, and what it is promoted from."""
 
-    queryset = Environment.objects.all()
+    queryset = with_json(Environment.objects.all())
     serializer_class = EnvironmentSerializer
     service_path = "service"
     filterset_class = EnvironmentFilter
-
-    def nest(self, rows: Sequence[dict[str, Any]]) -> None:
-        edges = Upstream.objects.order_by("source__position", "source__slug")
-        below(rows, "edges", edges.values("environment", "source__slug"), "environment")

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import django_filters
+from django.db.models import OuterRef, QuerySet
 from rest_framework import mixins, serializers, viewsets
 
 from apps.api import Polled, Representation, RowsMixin, below
+from apps.as_json import Listed, as_object, as_written
 from apps.catalog.visibility import VisibleMixin
 from apps.deployments.causes import KNOWN, cause_of
 from apps.deployments.foreign import origin_in_words
@@ -17,6 +19,8 @@ from apps.releases.models import Release
 
 
 class HookEventSerializer(Representation):
+    """An event in short; PostgreSQL writes it."""
+
     name = serializers.CharField()
     status = serializers.CharField(help_text="CodeDeploy's own.")
     started_at = serializers.DateTimeField(allow_null=True)
@@ -24,20 +28,6 @@ class HookEventSerializer(Representation):
     error_code = serializers.CharField()
     script = serializers.CharField()
     message = serializers.CharField()
-
-    columns: ClassVar[tuple[str, ...]] = (
-        "name",
-        "status",
-        "started_at",
-        "finished_at",
-        "error_code",
-        "script",
-        "message",
-    )
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        return {name: row[name] for name in cls.columns}
 
 
 class StepSerializer(serializers.Serializer[Any]):
@@ -114,7 +104,16 @@ class HookEventDetailSerializer(HookEventSerializer):
     cause = CauseSerializer(allow_null=True, help_text="Of a failed event, where it is a known one.")
     record = FlightRecordSerializer(allow_null=True, help_text="null until the host has uploaded it.")
 
-    shown = (*HookEventSerializer.columns, "log_tail")
+    shown = (
+        "name",
+        "status",
+        "started_at",
+        "finished_at",
+        "error_code",
+        "script",
+        "message",
+        "log_tail",
+    )
     columns = (*shown, *FlightRecordSerializer.columns)
 
     @classmethod
@@ -138,13 +137,18 @@ class HookEventDetailSerializer(HookEventSerializer):
 
 
 class TargetSerializer(Representation):
+    """A host in short; PostgreSQL writes it."""
+
     target_id = serializers.CharField()
     status = serializers.CharField(help_text="CodeDeploy's own.")
     updated_at = serializers.DateTimeField(allow_null=True)
     events = HookEventSerializer(many=True)
 
+
+class TargetDetailSerializer(TargetSerializer):
+    events = HookEventDetailSerializer(many=True)
+
     columns = ("id", "target_id", "status", "updated_at")
-    event: ClassVar[type[HookEventSerializer]] = HookEventSerializer
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> dict[str, Any]:
@@ -152,14 +156,8 @@ class TargetSerializer(Representation):
             "target_id": row["target_id"],
             "status": row["status"],
             "updated_at": row["updated_at"],
-            "events": [cls.event.of(each) for each in row["events"]],
+            "events": [HookEventDetailSerializer.of(each) for each in row["events"]],
         }
-
-
-class TargetDetailSerializer(TargetSerializer):
-    events = HookEventDetailSerializer(many=True)
-
-    event = HookEventDetailSerializer
 
 
 class DeploymentBriefSerializer(Representation):
@@ -219,7 +217,7 @@ class DeploymentSerializer(Representation):
     finished_at = serializers.DateTimeField(allow_null=True)
     targets = TargetSerializer(many=True)
 
-    columns = (
+    own = (
         "id",
         "environment__service__slug",
         "environment__slug",
@@ -241,7 +239,7 @@ class DeploymentSerializer(Representation):
         "started_at",
         "finished_at",
     )
-    target: ClassVar[type[TargetSerializer]] = TargetSerializer
+    columns: ClassVar[tuple[str, ...]] = (*own, "hosts")
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> dict[str, Any]:
@@ -266,7 +264,7 @@ class DeploymentSerializer(Representation):
             "asked_at": row["asked_at"],
             "started_at": row["started_at"],
             "finished_at": row["finished_at"],
-            "targets": [cls.target.of(each) for each in row["targets"]],
+            "targets": row["hosts"],
         }
 
 
@@ -276,14 +274,16 @@ class DeploymentDetailSerializer(DeploymentSerializer):
     )
     targets = TargetDetailSerializer(many=True)
 
-    target = TargetDetailSerializer
+    # Its hosts come row by row.
+    columns = DeploymentSerializer.own
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> dict[str, Any]:
         release = Release(version=row["release__version"]) if row["release_id"] is not None else None
         told = {name: row[name] for name in ("origin", "creator", "description", "revision", "rolls_back")}
         said = origin_in_words(Deployment(release=release, **told))
-        return super().of(row) | {"explanation": said}
+        targets = [TargetDetailSerializer.of(each) for each in row["hosts"]]
+        return super().of(row) | {"explanation": said, "targets": targets}
 
 
 class DeploymentFilter(django_filters.FilterSet):
@@ -295,10 +295,19 @@ class DeploymentFilter(django_filters.FilterSet):
     origin = django_filters.ChoiceFilter(choices=Deployment.Origin.choices)
 
 
+def with_hosts(deployments: QuerySet[Deployment]) -> QuerySet[Deployment]:
+    """Each deployment with ``hosts``: its targets with their events, in short."""
+    events = HookEvent.objects.filter(target=OuterRef("pk")).order_by("position")
+    targets = Target.objects.filter(deployment=OuterRef("pk")).order_by("target_id")
+    written = Listed(events.values(told=as_object(HookEventSerializer)))
+    told = as_object(TargetSerializer, events=written)
+    return deployments.annotate(hosts=as_written(Listed(targets.values(told=told))))
+
+
 class DeploymentViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, viewsets.GenericViewSet):
     """What CodeDeploy was told, and what came of it on each host."""
 
-    queryset = Deployment.objects.all()
+    queryset = with_hosts(Deployment.objects.all())
     service_path = "environment__service"
     filterset_class = DeploymentFilter
 
@@ -306,10 +315,11 @@ class DeploymentViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, 
         return DeploymentSerializer if self.action == "list" else DeploymentDetailSerializer
 
     def nest(self, rows: Sequence[dict[str, Any]]) -> None:
-        target = self.get_serializer_class().target
-        targets = Target.objects.values("deployment", *target.columns)
-        events = HookEvent.objects.values("target", *target.event.columns)
-        below(below(rows, "targets", targets, "deployment"), "events", events, "target")
+        if self.action == "list":
+            return
+        targets = Target.objects.values("deployment", *TargetDetailSerializer.columns)
+        events = HookEvent.objects.values("target", *HookEventDetailSerializer.columns)
+        below(below(rows, "hosts", targets, "deployment"), "events", events, "target")
 
     def retry_after(self, row: dict[str, Any]) -> int | None:
         return 2 if row["status"] in Deployment.ACTIVE else None

@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.api import Representation, RowsMixin
+from apps.as_json import as_written
 from apps.catalog.visibility import VisibleMixin
 from apps.errors import NotFound
 from apps.gates.models import Decision, Policy
@@ -60,7 +61,7 @@ def describe(rule: Rule) -> dict[str, Any]:
 
 
 class FindingSerializer(Representation):
-    """What one rule says."""
+    """What one rule says; Finding.to_json writes it."""
 
     rule = serializers.CharField()
     verdict = serializers.ChoiceField(Verdict.choices)
@@ -70,11 +71,6 @@ class FindingSerializer(Representation):
         allow_null=True, help_text="When it could pass at the earliest by time alone; null if it cannot."
     )
     evidence = serializers.DictField()
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        # As the decision has it; those made before there were earliest times have none.
-        return {"earliest": None, **row}
 
 
 class PolicyVersionSerializer(Representation):
@@ -105,7 +101,7 @@ class DecisionSerializer(Representation):
         *ReleaseBriefSerializer.columns,
         *PolicyVersionSerializer.columns,
         "verdict",
-        "findings",
+        "findings_json",
         "evaluated_at",
     )
 
@@ -118,7 +114,7 @@ class DecisionSerializer(Representation):
             "release": ReleaseBriefSerializer.of(row),
             "policy": PolicyVersionSerializer.of(row),
             "verdict": row["verdict"],
-            "findings": [FindingSerializer.of(each) for each in row["findings"]],
+            "findings": row["findings_json"],
             "evaluated_at": row["evaluated_at"],
         }
 
@@ -151,7 +147,7 @@ class DecisionFilter(django_filters.FilterSet):
 class DecisionViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet[Decision]):
     """What the gates said, newest first; a new decision is written when facts, policy or verdict changed."""
 
-    queryset = Decision.objects.all()
+    queryset = Decision.objects.annotate(findings_json=as_written("findings"))
     service_path = "environment__service"
     filterset_class = DecisionFilter
 

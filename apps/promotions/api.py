@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import django_filters
+from django.db.models import OuterRef, QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import mixins, serializers, status, viewsets
@@ -16,6 +17,7 @@ from rest_framework.reverse import reverse
 from apps.access.models import Scope
 from apps.access.permissions import acting_user, require_scope
 from apps.api import CommentSerializer, Polled, Representation, RowsMixin, StrictSerializer, below
+from apps.as_json import Listed, as_object, as_written
 from apps.builds.api import (
     ComparisonQuerySerializer,
     ComparisonSerializer,
@@ -66,23 +68,13 @@ class RollbackRequestSerializer(CommentSerializer):
 
 
 class ApprovalSerializer(Representation):
+    """PostgreSQL writes it."""
+
     user = serializers.CharField()
     verdict = serializers.ChoiceField(Approval.Verdict.choices)
     comment = serializers.CharField()
     created_at = serializers.DateTimeField()
     withdrawn_at = serializers.DateTimeField(allow_null=True, help_text="Since then it counts no longer.")
-
-    columns = ("user__username", "verdict", "comment", "created_at", "withdrawn_at")
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "user": row["user__username"],
-            "verdict": row["verdict"],
-            "comment": row["comment"],
-            "created_at": row["created_at"],
-            "withdrawn_at": row["withdrawn_at"],
-        }
 
 
 class LinksSerializer(Representation):
@@ -154,8 +146,9 @@ class PromotionSerializer(Representation):
         "reason",
         "decision_id",
         "decision__verdict",
-        "decision__findings",
+        "findings_json",
         *DeploymentBriefSerializer.columns,
+        "approvals_json",
         "rollback",
         "requested_by__username",
         "comment",
@@ -177,10 +170,10 @@ class PromotionSerializer(Representation):
             "final": row["status"] in Promotion.FINAL,
             "reason": row["reason"],
             "verdict": row["decision__verdict"],
-            "findings": [FindingSerializer.of(each) for each in row["decision__findings"] or []],
+            "findings": row["findings_json"] or [],
             "decision": row["decision_id"],
             "deployment": DeploymentBriefSerializer.of(row) if deployed else None,
-            "approvals": [ApprovalSerializer.of(each) for each in row["approvals"]],
+            "approvals": row["approvals_json"],
             "rollback": row["rollback"],
             "requested_by": row["requested_by__username"],
             "comment": row["comment"],
@@ -256,12 +249,21 @@ class ExplanationSerializer(Representation):
         }
 
 
-def nest_below(rows: Sequence[dict[str, Any]], *, detailed: bool) -> None:
-    """Give rows of promotions what hangs below them."""
-    approvals = Approval.objects.values("promotion", *ApprovalSerializer.columns)
-    below(rows, "approvals", approvals, "promotion")
-    if not detailed:
-        return
+def with_json(promotions: QuerySet[Promotion]) -> QuerySet[Promotion]:
+    """Each promotion with ``findings_json``, those of its decision, and ``approvals_json``."""
+    approvals = Approval.objects.filter(promotion=OuterRef("pk")).order_by("created_at")
+    told = as_object(ApprovalSerializer, user="user__username")
+    return promotions.annotate(
+        findings_json=as_written("decision__findings"),
+        approvals_json=as_written(Listed(approvals.values(told=told))),
+    )
+
+
+PROMOTIONS = with_json(Promotion.objects.all())
+
+
+def nest_below(rows: Sequence[dict[str, Any]]) -> None:
+    """Give rows of promotions what only the answer about one has."""
     overrides = Override.objects.values("promotion", *OverrideBriefSerializer.columns)
     below(rows, "overrides", overrides, "promotion")
     for row in rows:
@@ -277,8 +279,8 @@ def waits_for(pk: int) -> str:
 
 def answer_with(pk: int, context: Mapping[str, Any], code: int) -> Response:
     """The promotion as it is after a write, read anew with what its representation needs."""
-    row = Promotion.objects.values(*PromotionDetailSerializer.columns).get(pk=pk)
-    nest_below([row], detailed=True)
+    row = PROMOTIONS.values(*PromotionDetailSerializer.columns).get(pk=pk)
+    nest_below([row])
     headers = {"Location": reverse("promotion-detail", args=[pk], request=context["request"])}
     data = PromotionDetailSerializer(row, context=context).data
     return Response(data, status=code, headers=headers if code == status.HTTP_201_CREATED else None)
@@ -298,7 +300,7 @@ class PromotionViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, v
     Poll one with If-None-Match: 304 while nothing changed, Retry-After until it is final.
     """
 
-    queryset = Promotion.objects.all()
+    queryset = PROMOTIONS
     service_path = "environment__service"
     filterset_class = PromotionFilter
     required_scopes = {
@@ -314,7 +316,8 @@ class PromotionViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, v
         return PromotionSerializer if self.action == "list" else PromotionDetailSerializer
 
     def nest(self, rows: Sequence[dict[str, Any]]) -> None:
-        nest_below(rows, detailed=self.action != "list")
+        if self.action != "list":
+            nest_below(rows)
 
     def retry_after(self, row: dict[str, Any]) -> int | None:
         if row["status"] in Promotion.FINAL:

@@ -1,5 +1,7 @@
 """GET /api/v1/deployments/."""
 
+from datetime import UTC, datetime
+
 from django.db import connection
 from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
@@ -128,8 +130,30 @@ class DeploymentApiTests(TestCase):
         assert ApiClient(make_user()).get("/api/v1/deployments/").json()["results"] == []
 
     def test_the_list_does_not_query_per_row(self) -> None:
-        # 1: token with user  2: deployments with environment, service, release, promotion
-        # 3: their targets  4: the targets' events, without logs
-        with self.assertNumQueries(4) as queries:
+        # 1: token with user  2: deployments with environment, service, release, promotion, and in JSON
+        # their targets with events, without logs
+        with self.assertNumQueries(2) as queries:
             self.client.get("/api/v1/deployments/")
-        assert "log_tail" not in queries[3]["sql"]
+        assert "log_tail" not in queries[1]["sql"]
+
+    def test_the_list_says_of_hosts_what_one_says(self) -> None:
+        # Whole seconds, parts of one, and none.
+        times = datetime(2026, 3, 1, 22, tzinfo=UTC), datetime(2026, 3, 1, 22, 0, 1, 120_000, tzinfo=UTC)
+        target = self.deployment.targets.get(target_id="staging-1")
+        target.events.filter(name="AfterInstall").update(
+            started_at=times[0], finished_at=times[1], message='"It" ends\nat 22:00+00:00'
+        )
+        target.events.filter(name="BeforeInstall").update(started_at=None)
+        (listed,) = self.client.get("/api/v1/deployments/", {"environment": "staging"}).json()["results"]
+        one = self.client.get(f"/api/v1/deployments/{self.deployment.pk}/").json()
+        for target in one["targets"]:
+            for event in target["events"]:
+                for name in ("log_tail", "cause", "record"):
+                    del event[name]
+        assert listed["targets"] == one["targets"]
+        assert listed["targets"][0]["events"][1]["started_at"] == "2026-03-01T22:00:00Z"
+        assert listed["targets"][0]["events"][1]["finished_at"] == "2026-03-01T22:00:01.120000Z"
+
+    def test_one_without_hosts_has_none(self) -> None:
+        (listed,) = self.client.get("/api/v1/deployments/", {"environment": "production"}).json()["results"]
+        assert listed["targets"] == []
