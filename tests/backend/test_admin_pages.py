@@ -18,6 +18,7 @@ from apps.builds.models import Build, ReportFile
 from apps.catalog.models import Service
 from apps.ledger.services import record
 from apps.promotions.models import Approval
+from apps.promotions.overview import SERVICES
 from apps.rollout.models import MigrationRun
 from tests.clients import signed_in
 from tests.factories import (
@@ -187,15 +188,28 @@ class PageTests(TestCase):
                         assert column not in query["sql"], query["sql"]
 
     def test_the_overview_costs_the_same_however_much_there_is(self) -> None:
-        # 1: session  2: user  3: environments  4: what runs there  5: promotions at or past their gates
-        # 6: how far their hosts are  7: those that ended
-        with self.assertNumQueries(7):
+        # 1: session  2: user  3: how many services  4: those of the page  5: their environments
+        # 6: what runs there  7: promotions at or past their gates  8: how far their hosts are
+        # 9: what would no longer pass  10: those that ended
+        with self.assertNumQueries(10):
             response = self.client.get(reverse("admin:index"))
         self.assertContains(response, "web")
         for slug in ("api", "worker"):
             make_one_of_each(slug)
-        with self.assertNumQueries(7):
+        with self.assertNumQueries(10):
             self.client.get(reverse("admin:index"))
+
+    def test_the_overview_shows_services_a_page_at_a_time_the_busy_ones_first(self) -> None:
+        for number in range(SERVICES + 1):
+            make_environment(make_service(f"quiet-{number:02d}"), "staging")
+        make_promotion(make_environment(make_service("zealous"), "staging"))
+        first, second = (self.client.get(reverse("admin:index"), {"page": page}) for page in (1, 2))
+        self.assertContains(first, "zealous")
+        self.assertContains(first, "quiet-00")
+        self.assertContains(first, "Further services")
+        self.assertNotContains(first, f"quiet-{SERVICES}")
+        self.assertContains(second, f"quiet-{SERVICES}")
+        self.assertNotContains(second, "zealous")
 
     def test_the_overview_shows_how_far_a_deployment_is(self) -> None:
         environment = make_environment(make_service("busy"), "staging")
