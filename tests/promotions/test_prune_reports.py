@@ -19,6 +19,7 @@ from apps.gates.models import Decision
 from apps.ledger.models import Entry
 from apps.promotions.facts import gather
 from apps.promotions.models import Promotion
+from apps.promotions.services import evaluate_promotion
 from tests.builds.test_store import case, read, write
 from tests.clients import ApiClient
 from tests.factories import (
@@ -166,6 +167,21 @@ class PruneTests(TestCase):
         assert told.pruned_at is not None
         body = ApiClient(self.cast.vic).get(f"/api/v1/builds/{report.build_id}/").json()
         assert body["reports"][0]["pruned_at"] is not None
+
+    def test_a_gate_that_compares_with_what_went_is_not_sure(self):
+        # Such as what ran long ago and was brought back by hand, after its evidence went.
+        old = self.report(40)
+        self.run_command()
+        make_occupancy(make_deployment(self.cast.staging, make_release(build=old.build)))
+        rules = ("no_new_failures", "no_vanished_tests")
+        self.cast.policy(self.cast.staging, *rules)
+        decision = evaluate_promotion(
+            promotion=make_promotion(self.cast.staging, make_release(build=self.report(1).build))
+        )
+        assert decision.verdict == "inconclusive"
+        assert {each["rule"] for each in decision.findings} == set(rules)
+        for finding in decision.findings:
+            assert f"build {old.build_id} ended is not kept" in finding["sentence"]
 
     def test_new_reports_are_judged_without_those_that_went(self):
         self.report()
