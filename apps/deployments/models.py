@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import UTC, datetime
+from functools import cache
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import models
@@ -293,24 +294,27 @@ class OccupancyQuerySet(models.QuerySet["Occupancy"]):
         ``release`` (its id) and ``hosts``, the status of each. A deployment group has one deployment at a
         time, so the last is the one that ended the occupancy.
         """
-        others = Deployment.objects.filter(environment=OuterRef("environment")).exclude(
-            pk=OuterRef("deployment")
-        )
-        over = Coalesce(OuterRef("until"), Value(NEVER))
-        ended = Q(finished_at__gt=OuterRef("since"), finished_at__lte=over)
-        others = others.filter(ended | Q(finished_at=None)).reached_hosts()
-        others = others.alias(begin=Coalesce("started_at", "created_at"))
-        others = others.filter(begin__lt=over).order_by("begin", "pk")
-        hosts = Target.objects.filter(deployment=OuterRef("pk")).order_by().values("status")
-        told = JSONObject(
-            begin=Coalesce("started_at", "created_at"),
-            end="finished_at",
-            status="status",
-            origin="origin",
-            release="release_id",
-            hosts=ArraySubquery(hosts),
-        )
-        return self.annotate(incidents=ArraySubquery(others.values(told=told)))
+        return self.annotate(incidents=_incidents())
+
+
+@cache  # Django takes longer to make it than PostgreSQL to answer it.
+def _incidents() -> ArraySubquery:
+    others = Deployment.objects.filter(environment=OuterRef("environment")).exclude(pk=OuterRef("deployment"))
+    over = Coalesce(OuterRef("until"), Value(NEVER))
+    ended = Q(finished_at__gt=OuterRef("since"), finished_at__lte=over)
+    others = others.filter(ended | Q(finished_at=None)).reached_hosts()
+    others = others.alias(begin=Coalesce("started_at", "created_at"))
+    others = others.filter(begin__lt=over).order_by("begin", "pk")
+    hosts = Target.objects.filter(deployment=OuterRef("pk")).order_by().values("status")
+    told = JSONObject(
+        begin=Coalesce("started_at", "created_at"),
+        end="finished_at",
+        status="status",
+        origin="origin",
+        release="release_id",
+        hosts=ArraySubquery(hosts),
+    )
+    return ArraySubquery(others.values(told=told))
 
 
 class Occupancy(models.Model):

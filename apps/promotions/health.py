@@ -7,6 +7,7 @@ in full.
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
@@ -35,6 +36,7 @@ def open_pin(environment: Environment) -> Pin | None:
     return pin
 
 
+@cache  # Django takes longer to make it than PostgreSQL to answer it.
 def _last_deployment() -> Subquery:
     """The last deployment that tells how an environment is."""
     there = Deployment.objects.reached_hosts().without_new_hosts().filter(environment=OuterRef("pk"))
