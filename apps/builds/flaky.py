@@ -24,6 +24,7 @@ from typing import NamedTuple
 from django.db import connection, transaction
 from django.utils import timezone
 
+from apps.builds.arrays import array_literal
 from apps.builds.models import CaseState, Report, ReportGroup, ReportOutcomes, TestCase
 from apps.builds.outcomes import FLAKY, SIZE
 
@@ -145,12 +146,15 @@ def _cases(report: Report, failing: list[int]) -> list[tuple[int, int]]:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT id, position FROM builds_testcase WHERE report_group_id = %s AND position = ANY(%s)
+            SELECT found.* FROM unnest(%s::int[]) AS failing, LATERAL (
+                SELECT id, position FROM builds_testcase
+                WHERE report_group_id = %s AND position = failing LIMIT 1
+            ) AS found
             UNION
             SELECT c.id, c.position FROM builds_casestate s JOIN builds_testcase c ON c.id = s.case_id
             WHERE s.group_id = %s
             """,
-            [report.group_id, failing, report.group_id],
+            [array_literal(failing), report.group_id, report.group_id],
         )
         return list(cursor.fetchall())
 
@@ -158,9 +162,10 @@ def _cases(report: Report, failing: list[int]) -> list[tuple[int, int]]:
 def _judge(report: Report, cases: Sequence[tuple[int, int]]) -> None:
     window = _window(report, [position for _, position in cases])
     twins = same_commit([commit for commit, _ in window])
-    told = zip(*(codes for _, codes in window), strict=True)
-    judged = [(case, judge_case(bytes(codes), twins)) for (case, _), codes in zip(cases, told, strict=True)]
-    _write(report, judged)
+    lives = [bytes(codes) for codes in zip(*(codes for _, codes in window), strict=True)]
+    # Many cases have the same life, such as to have failed just now for the first time.
+    judged = {life: judge_case(life, twins) for life in set(lives)}
+    _write(report, ((case, judged[life]) for (case, _), life in zip(cases, lives, strict=True)))
 
 
 def _window(report: Report, positions: list[int]) -> list[tuple[str, bytes]]:
@@ -186,7 +191,7 @@ def _window(report: Report, positions: list[int]) -> list[tuple[str, bytes]]:
                 ORDER BY r.id DESC LIMIT %s
             ) w
             """,
-            [positions, report.group_id, report.pk, WINDOW],
+            [array_literal(positions), report.group_id, report.pk, WINDOW],
         )
         return [
             (commit, bytes(codes)) for _, commit, codes in sorted(cursor.fetchall(), key=lambda row: row[0])
@@ -227,7 +232,7 @@ def _write(report: Report, judged: Iterable[tuple[int, Judged]]) -> None:
             """,
             [
                 timezone.now(),
-                *map(list, zip(*rows, strict=True)),
+                *map(array_literal, zip(*rows, strict=True)),
                 report.pk,
                 report.created_at,
                 report.group_id,

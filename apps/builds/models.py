@@ -232,16 +232,27 @@ class CoveredFiles(models.Model):
 
 
 class TestCase(models.Model):
-    """A test's identity within a service."""
+    """A test's identity within a service.
+
+    The database does not check what rows of cases, states and results refer to: they are written by the
+    thousand, in the transaction that locked or made what they refer to, and a check costs as much as a row.
+    """
 
     __test__ = False  # pytest would take it for a test
 
     id = models.BigIntegerField(primary_key=True, help_text="Signed 64-bit BLAKE2b of what identifies it.")
-    service = models.ForeignKey(Service, on_delete=models.CASCADE, related_name="test_cases")
+    service = models.ForeignKey(
+        Service, on_delete=models.CASCADE, related_name="test_cases", db_constraint=False
+    )
     # The name is what releases before positions read; later it can go.
     group = models.CharField(max_length=255, help_text="The report group's name.")
     report_group = models.ForeignKey(
-        ReportGroup, null=True, on_delete=models.CASCADE, related_name="cases", db_index=False
+        ReportGroup,
+        null=True,
+        on_delete=models.CASCADE,
+        related_name="cases",
+        db_index=False,
+        db_constraint=False,
     )
     position = models.PositiveIntegerField(
         null=True, help_text="Where its outcomes are in the reports of its group; it never changes."
@@ -348,9 +359,10 @@ class CaseState(models.Model):
         FLAKY = "flaky"
         BROKEN = "broken"
 
-    case = models.OneToOneField(TestCase, on_delete=models.CASCADE, related_name="judged")
-    # Of the case; kept here for the list of a service, and for the writer of a group. The database checks
-    # neither these nor the report, since each check costs as much as the row, in every report with failures.
+    case = models.OneToOneField(
+        TestCase, on_delete=models.CASCADE, related_name="judged", db_constraint=False
+    )
+    # Of the case; kept here for the list of a service, and for the writer of a group.
     service = models.ForeignKey(
         Service, on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False
     )
@@ -402,9 +414,13 @@ class TestResult(models.Model):
         SKIPPED = "SKIPPED"
         UNKNOWN = "UNKNOWN"
 
-    # The index below begins with it.
-    report = models.ForeignKey(Report, on_delete=models.CASCADE, related_name="results", db_index=False)
-    case = models.ForeignKey(TestCase, on_delete=models.PROTECT, related_name="results")
+    # Constraint and index below begin with the report; a case is only ever looked for in certain reports.
+    report = models.ForeignKey(
+        Report, on_delete=models.CASCADE, related_name="results", db_index=False, db_constraint=False
+    )
+    case = models.ForeignKey(
+        TestCase, on_delete=models.PROTECT, related_name="results", db_index=False, db_constraint=False
+    )
     status = models.CharField(max_length=7, choices=Status)
     duration_ns = models.PositiveBigIntegerField(default=0)
     message = models.TextField(blank=True, help_text="Message and details, cut at 2,000 characters.")

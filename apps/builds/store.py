@@ -12,9 +12,10 @@ from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 
 from apps.access.models import User
+from apps.builds.arrays import array_literal
 from apps.builds.cases import CaseBook, Named
 from apps.builds.coverage import pack
 from apps.builds.evidence import RawFile, ReportEvidence
@@ -219,11 +220,23 @@ def _write_cases(group: ReportGroup, book: CaseBook) -> bytearray:
     Raises _Collision if a row turns out to be another test's. Names are compared of the new ones, and of
     those that did not pass: a 64-bit identity could already be another test's.
     """
+    if book.new and group.size == book.known:
+        # Nobody brought a case since the book was opened, so the new ones can only be there as tests of
+        # another group, or of a release before positions. That is not worth looking for beforehand.
+        try:
+            with transaction.atomic():
+                return _place_cases(group, book, are_new=True)
+        except IntegrityError:
+            pass
+    return _place_cases(group, book)
+
+
+def _place_cases(group: ReportGroup, book: CaseBook, *, are_new: bool = False) -> bytearray:
     # Final positions of the new ones, by the order in which they got provisional ones.
     final = array("q", bytes(8 * len(book.new)))
     size = group.size
     for batch in _batches(book.named(), BATCH):
-        found = _find([each.id for each in batch])
+        found = _find([each.id for each in batch if not (are_new and each.new)])
         rows = []
         homeless = []
         for each in batch:
@@ -253,15 +266,17 @@ def _write_cases(group: ReportGroup, book: CaseBook) -> bytearray:
 def _find(identities: list[int]) -> dict[int, tuple[Any, ...]]:
     """What identifies the cases of these ids that are there, and their positions.
 
-    As one array: thousands of parameters would take longer to write than to look up.
+    LATERAL with LIMIT looks up each; PostgreSQL would rather go through the whole table for thousands.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT id, service_id, "group", suite, class_name, name, ordinal, position
-            FROM builds_testcase WHERE id = ANY(%s)
+            SELECT found.* FROM unnest(%s::bigint[]) AS wanted, LATERAL (
+                SELECT id, service_id, "group", suite, class_name, name, ordinal, position
+                FROM builds_testcase WHERE id = wanted LIMIT 1
+            ) AS found
             """,
-            [identities],
+            [array_literal(identities)],
         )
         return {row[0]: row[1:] for row in cursor.fetchall()}
 
@@ -323,7 +338,7 @@ def _copy(model: Any, columns: tuple[str, ...], rows: Iterable[tuple[object, ...
         # Not part of Django's own cursor.
         cursor = cast("extensions.cursor", wrapper)
         for row in rows:
-            buffer.write("\t".join(map(_copied, row)).encode() + b"\n")
+            buffer.write(_copied(row))
             if buffer.tell() >= COPY_BYTES:
                 _send(cursor, statement, buffer)
         if buffer.tell():
@@ -332,16 +347,22 @@ def _copy(model: Any, columns: tuple[str, ...], rows: Iterable[tuple[object, ...
 
 def _send(cursor: "extensions.cursor", statement: str, buffer: io.BytesIO) -> None:
     buffer.seek(0)
-    cursor.copy_expert(statement, buffer)
+    with connection.wrap_database_errors:
+        cursor.copy_expert(statement, buffer)
     buffer.seek(0)
     buffer.truncate()
 
 
-def _copied(value: object) -> str:
-    """A value as COPY's text format has it, where a backslash begins an escape."""
-    if not isinstance(value, str):
-        return str(value)
-    return value.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+def _copied(row: tuple[object, ...]) -> bytes:
+    """A row as COPY's text format has it, where a backslash begins an escape."""
+    line = "\t".join(map(str, row))
+    if "\\" in line or "\n" in line or "\r" in line or line.count("\t") >= len(row):
+        line = "\t".join(_escaped(str(value)) for value in row)
+    return line.encode() + b"\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
 
 def _numbers(code: str, data: memoryview | None) -> "array[int]":

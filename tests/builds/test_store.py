@@ -113,6 +113,25 @@ def test_cases_of_a_release_before_positions_get_theirs(service):
     assert outcomes(report) == {"a": "SUCCEEDED", "b": "SUCCEEDED"}
 
 
+def test_a_new_case_with_the_identity_of_another_groups_test_is_refused(service):
+    build = make_build(service)
+    evidence = read(build, case("a"), case("b"))
+    taken = next(each.id for each in evidence.cases.named() if each.name == "b")
+    TestCase.objects.create(pk=taken, service=service, group="e2e", class_name="c", name="other")
+    (report,) = write(build, evidence)
+    assert "the test c b has the same identity as c::other" in report.problem
+    assert not TestCase.objects.filter(name="a").exists()
+
+
+def test_what_is_written_by_the_thousand_is_not_checked_row_by_row():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE contype = 'f' AND conrelid IN"
+            " ('builds_testcase'::regclass, 'builds_testresult'::regclass, 'builds_casestate'::regclass)"
+        )
+        assert cursor.fetchall() == []
+
+
 def test_text_survives_copy(service):
     build = make_build(service)
     text = "tab\t backslash \\ n\\n \n line\r\nend \\. \\N ä\U0001f600"
