@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import IO, TypeVar, cast
 
 from apps.builds.parsers import Format, recognise
-from apps.builds.parsers.case import Case
+from apps.builds.parsers.case import Case, Passed
 from apps.builds.parsers.errors import ReportRefused
 from apps.builds.parsers.file_coverage import FileCoverage
 
@@ -42,12 +42,12 @@ class FilesReader:
         self.room = BYTE_LIMIT
         self.formats: set[str] = set()
 
-    def cases(self, name: str, stream: IO[bytes]) -> Iterator[Case]:
+    def cases(self, name: str, stream: IO[bytes]) -> Iterator[Case | Passed]:
         """The cases of a file, of a file packed with gzip, or of all files of a ZIP archive.
 
         Raises ReportRefused where one cannot be read on, and says which; TooMuch beyond the limits.
         """
-        return self._read(name, stream, Format.cases)
+        return self._read(name, stream, Format.found)
 
     def coverage(self, name: str, stream: IO[bytes]) -> Iterator[FileCoverage]:
         """The source files that a coverage report tells of, packed or not, as in ``cases``."""

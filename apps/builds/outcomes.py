@@ -69,11 +69,17 @@ def durations(data: bytes) -> "array[int]":
     raw = bytearray(len(data) // SIZE * 4)
     for byte in range(4):
         raw[byte::4] = data[byte + 1 :: SIZE]
-    found = array("I")
-    found.frombytes(raw)
-    if sys.byteorder == "little":
-        found.byteswap()
-    return found
+    return _swapped(array("I", bytes(raw)))
+
+
+def packed(codes: bytes | bytearray, units: "array[int]") -> bytearray:
+    """A report's outcomes, of the codes and the durations by position."""
+    data = bytearray(len(codes) * SIZE)
+    data[::SIZE] = codes
+    raw = _swapped(units).tobytes()
+    for byte in range(4):
+        data[byte + 1 :: SIZE] = raw[byte::4]
+    return data
 
 
 def together(one: bytes, other: bytes) -> bytes:
@@ -84,3 +90,11 @@ def together(one: bytes, other: bytes) -> bytes:
         if _GRAVITY[shorter[start] & ~FLAKY] > _GRAVITY[merged[start] & ~FLAKY]:
             merged[start : start + SIZE] = shorter[start : start + SIZE]
     return bytes(merged)
+
+
+def _swapped(units: "array[int]") -> "array[int]":
+    """Durations as they are kept for as they are here, or the other way round."""
+    swapped = units[:]
+    if sys.byteorder == "little":
+        swapped.byteswap()
+    return swapped

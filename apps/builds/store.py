@@ -58,8 +58,12 @@ def open_book(*, service: int, group: str) -> CaseBook:
             [service, group],
         )
         identities, positions = cursor.fetchone()
-    known = dict(zip(_numbers("q", identities), _numbers("i", positions), strict=True))
-    return CaseBook(service=service, group=group, known=known)
+    return CaseBook(
+        service=service,
+        group=group,
+        identities=_numbers("q", identities),
+        positions=_numbers("i", positions),
+    )
 
 
 def write_reports(*, build: Build, reports: Sequence[ReportEvidence]) -> None:

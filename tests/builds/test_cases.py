@@ -7,7 +7,7 @@ import pytest
 
 from apps.builds.cases import CaseBook, case_id
 from apps.builds.outcomes import ended, units
-from apps.builds.parsers.case import Attempt, Case, Outcome
+from apps.builds.parsers.case import Attempt, Case, Outcome, as_case
 from apps.builds.parsers.errors import ReportRefused
 
 
@@ -46,8 +46,9 @@ def test_it_fits_postgresql_and_uses_negative_numbers_too():
     assert 400 < sum(each < 0 for each in many) < 600
 
 
-def book(known=None) -> CaseBook:
-    return CaseBook(service=1, group="g", known=known)
+def book(known: dict[int, int] | None = None) -> CaseBook:
+    known = known or {}
+    return CaseBook(service=1, group="g", identities=list(known), positions=list(known.values()))
 
 
 def cases(*names: str, **fields) -> list[Case]:
@@ -80,6 +81,18 @@ class TestBook:
             False,
         ]
 
+    def test_cases_are_found_in_whatever_order_they_come(self):
+        names = "abcdefgh"
+        known = {identity(name=name): position for position, name in enumerate(names)}
+        for order in (names, names[::-1], "aceg", "hbadfce", "xaybzc"):
+            found = book(known)
+            found.take(Case("s", "c", name, duration_ns=ord(name) * 10_000) for name in order)
+            assert {
+                name: ended(found.outcomes, position).duration_ns // 10_000
+                for name, position in zip(names, range(8), strict=True)
+                if ended(found.outcomes, position)
+            } == {name: ord(name) for name in order if name in names}
+
     def test_new_ones_come_after_the_known_ones(self):
         found = book({identity(name="a"): 3})
         found.take(cases("z", "a", "y"))
@@ -87,7 +100,7 @@ class TestBook:
 
     def test_cases_of_the_same_name_have_ordinals(self):
         known = {identity(): 0, identity(ordinal=1): 1}
-        found = book(dict(known))
+        found = book(known)
         found.take(cases("n", "n", "n"))
         assert found.positions == known | {identity(ordinal=2): 2}
         assert [(each.position, each.ordinal) for each in found.named()] == [(2, 2)]
@@ -131,6 +144,31 @@ class TestBook:
         found.take(cases("a\0b", "\ud800", outcome=Outcome.ERROR, message="\udfff\0"))
         assert [each.name for each in found.named()] == ["a\ufffdb", "?"]
         assert {each.message for each in found.kept()} == {"?\ufffd"}
+
+    def test_a_case_that_passed_may_come_as_a_plain_tuple(self):
+        plain, whole = book({identity(): 0}), book({identity(): 0})
+        passed = [("s", "c", "n", 70_000), ("s", "c", "n", 10), ("t", "c", "new", 0)]
+        plain.take(passed)
+        whole.take(map(as_case, passed))
+        assert plain.outcomes == whole.outcomes
+        assert list(plain.named()) == list(whole.named())
+        assert (plain.count, plain.duration_ns) == (whole.count, whole.duration_ns) == (3, 70_010)
+
+    def test_more_cases_than_a_report_may_have_are_refused(self, monkeypatch):
+        monkeypatch.setattr("apps.builds.cases.CASE_LIMIT", 3)
+        found = book()
+        found.take(cases("a", "b"))
+        found.take(cases("c"))
+        with pytest.raises(ReportRefused, match="more than 3 test cases"):
+            found.take(cases("d"))
+        assert found.count == 3
+
+    def test_what_was_put_on_disk_comes_in_order(self):
+        many = [Case("s", "c", str(number), Outcome.FAILED, message=str(number)) for number in range(1001)]
+        found = book()
+        found.take(many)
+        assert [each.name for each in found.named()] == [case.name for case in many]
+        assert [each.message for each in found.kept()] == [case.message for case in many]
 
     def test_identities_are_those_of_case_id(self):
         texts = ("", "a", "ä\U0001f600", "x" * 4000, "\ud800")

@@ -6,14 +6,15 @@ from itertools import chain, repeat
 import pytest
 
 from apps.builds.parsers import xml
-from apps.builds.parsers.case import Case, Outcome
+from apps.builds.parsers.case import Case, Outcome, as_case
 from apps.builds.parsers.errors import ReportRefused
 from apps.builds.parsers.junit import cases
 from tests.builds.reading import Endless
 
 
 def read(text: str | bytes) -> list[Case]:
-    return list(cases(io.BytesIO(text.encode() if isinstance(text, str) else text)))
+    stream = io.BytesIO(text.encode() if isinstance(text, str) else text)
+    return [as_case(each) for each in cases(stream)]
 
 
 def suite(*cases: str, attributes: str = 'name="s"') -> str:
@@ -96,17 +97,6 @@ def test_a_failed_rerun_without_a_first_result_is_flaky():
 def test_a_case_that_is_listed_twice_is_two_cases():
     twice = '<testcase name="t"><failure/></testcase><testcase name="t"/>'
     assert [case.outcome for case in read(suite(twice))] == [Outcome.FAILED, Outcome.PASSED]
-
-
-def test_file_and_line_are_those_of_the_case_or_its_suite():
-    found = read(
-        suite(
-            '<testcase name="a" file="a.py" line="7"/>',
-            suite('<testcase name="b" line="x"/>', attributes='name="inner"'),
-            attributes='name="outer" file="s.py"',
-        )
-    )
-    assert [(case.file, case.line) for case in found] == [("a.py", 7), ("s.py", None)]
 
 
 def test_nested_suites_give_their_own_name():

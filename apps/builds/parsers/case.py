@@ -43,9 +43,8 @@ class Attempt:
 class Case:
     """A test case as one report tells it.
 
-    ``message`` is the one line that people read first, ``details`` the trace below it. ``file`` and ``line``
-    are where the test is, where the report says so. ``attempts`` are all runs in order if the report tells of
-    more than one; ``outcome`` is then what the tool made of them.
+    ``message`` is the one line that people read first, ``details`` the trace below it. ``attempts`` are all
+    runs in order if the report tells of more than one; ``outcome`` is then what the tool made of them.
     """
 
     suite: str
@@ -55,8 +54,6 @@ class Case:
     duration_ns: int = 0
     message: str = ""
     details: str = ""
-    file: str = ""
-    line: int | None = None
     attempts: tuple[Attempt, ...] = ()
 
     @property
@@ -71,6 +68,19 @@ class Case:
         """Whether it passed in one attempt and failed in another."""
         outcomes = {attempt.outcome for attempt in self.attempts}
         return Outcome.PASSED in outcomes and bool(outcomes & {Outcome.FAILED, Outcome.ERROR})
+
+
+# Suite, class name, name and nanoseconds of a case that passed and tells nothing else. Nearly all are such,
+# and a reader may give them so, since a hundred thousand cost a fraction of as many of Case.
+Passed = tuple[str, str, str, int]
+
+
+def as_case(found: Case | Passed) -> Case:
+    """A case as a whole, however a reader gave it."""
+    if isinstance(found, Case):
+        return found
+    suite, class_name, name, duration_ns = found
+    return Case(suite, class_name, name, Outcome.PASSED, duration_ns)
 
 
 def first_line(text: str) -> str:

@@ -30,13 +30,14 @@ from apps.builds.parsers.case import (
     Attempt,
     Case,
     Outcome,
+    Passed,
+    as_case,
     first_line,
 )
 from apps.builds.parsers.duration import seconds_ns
 from apps.builds.parsers.xml import XmlReader
 
 ATTEMPT_LIMIT = 100  # attempts kept of one case
-PASSED = Outcome.PASSED  # an attribute of an enumeration takes longer than a case may
 
 _SUITES = frozenset({"testsuite", "testsuites"})
 _RESULTS = {"skipped": Outcome.SKIPPED, "failure": Outcome.FAILED, "error": Outcome.ERROR}
@@ -45,88 +46,94 @@ _LATER = {"rerunFailure": Outcome.FAILED, "rerunError": Outcome.ERROR}
 _ANY = _RESULTS | _EARLIER | _LATER
 
 
-def cases(stream: IO[bytes]) -> Iterator[Case]:
+def cases(stream: IO[bytes]) -> Iterator[Case | Passed]:
     """Yield each test case of a JUnit XML file in order; raise ReportRefused where it cannot be read on."""
     return _Reader().read(stream)
 
 
-class _Reader(XmlReader[Case]):
+class _Reader(XmlReader[Case | Passed]):
+    """Hears cases without the detour by ``start`` and ``end``, since nearly all tags are theirs.
+
+    An open case does not count in ``depth``.
+    """
+
     def __init__(self) -> None:
         super().__init__()
         self.declared = 0
-        self.suites: list[tuple[str, str]] = []  # name and file of the open suites
-        self.case: Case | None = None
-        self.case_depth = 0
+        self.suites: list[str] = []  # names of the open ones
+        self.suite = ""  # that of the innermost
+        self.opened: Passed | None = None  # the open case, as if it passed
+        self.case: Case | None = None  # the open case, once it tells more
+        self.outer_depth = 0  # of the innermost element that is open and not in a case
         self.result = ""  # the tag of the result that is open
         self.attempt: Attempt | None = None
         self.earlier: list[Attempt] = []
         self.later: list[Attempt] = []
-        # Nearly all tags are of cases; hearing those without a detour saves a quarter of the time.
-        self.parser.StartElementHandler = self.start_case
-        self.parser.EndElementHandler = self.end_case
 
     def start_case(self, tag: str, attributes: dict[str, str]) -> None:
         if tag != "testcase":
             self._start(tag, attributes)
             return
-        self.depth += 1
-        if self.case is not None:
+        if self.opened is not None:
             raise self.refusal("a testcase lies inside another")
-        if not self.suites:
-            self.refuse_root("testcase")
-        get = attributes.get
-        suite, file = self.suites[-1]
-        time = get("time")
-        self.case = case = Case(
-            suite,
-            get("classname", "")[:NAME_LIMIT],
-            get("name", "")[:NAME_LIMIT],
-            PASSED,
-            seconds_ns(time) if time else 0,
-        )
-        self.case_depth = self.depth
-        if "file" in attributes or "line" in attributes or file:
-            case.file = get("file", "")[:NAME_LIMIT] or file
-            line = get("line", "")
-            case.line = int(line) if re.fullmatch(r"[0-9]{1,9}", line) else None
+        try:
+            class_name, name, time = attributes["classname"], attributes["name"], attributes["time"]
+        except KeyError:
+            get = attributes.get
+            class_name, name, time = get("classname", ""), get("name", ""), get("time", "")
+        if len(class_name) + len(name) > NAME_LIMIT:
+            class_name, name = class_name[:NAME_LIMIT], name[:NAME_LIMIT]
+        self.opened = (self.suite, class_name, name, seconds_ns(time))
 
     def end_case(self, tag: str) -> None:
-        if tag == "testcase" and self.case is not None:
-            self.depth -= 1
-            if self.earlier or self.later:
-                self.add_attempts(self.case)
-            self.found.append(self.case)
-            self.case = None
-        else:
+        if tag != "testcase" or self.opened is None:
             self._end(tag)
+            return
+        self.found.append(self.opened if self.case is None else self.whole(self.case))
+        self.opened = self.case = None
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        if tag == "testcase":  # with a prefix
+        if self.opened is not None:
+            if tag == "testcase":
+                self.start_case(tag, attributes)
+            elif tag in _ANY and self.depth == self.outer_depth + 1:
+                self.case = self.case or as_case(self.opened)
+                self.begin_result(tag, attributes)
+            return
+        if tag in _SUITES:
+            self.begin_suite(attributes)
+        elif self.depth == 1:
+            raise self.refusal(f"not JUnit XML: its root is <{tag[:80]}>, not <testsuite> or <testsuites>")
+        elif tag == "testcase":  # with a prefix
             self.depth -= 1
             self.start_case(tag, attributes)
-        elif self.case is not None:
-            if tag in _ANY and self.depth == self.case_depth + 1:
-                self.begin_result(tag, attributes)
-        elif tag in _SUITES:
-            file = attributes.get("file", "")[:NAME_LIMIT] or (self.suites[-1][1] if self.suites else "")
-            self.suites.append((attributes.get("name", "")[:NAME_LIMIT], file))
-            self.declare(attributes.get("tests", ""))
-        elif self.depth == 1:
-            self.refuse_root(tag)
+        self.outer_depth = self.depth
 
     def end(self, tag: str) -> None:
         if tag == "testcase":
             self.depth += 1
             self.end_case(tag)
         elif self.attempt is not None:
-            if self.depth == self.case_depth and self.case is not None:
+            if self.depth == self.outer_depth and self.case is not None:
                 self.end_result(self.case, self.attempt)
-        elif self.case is None and tag in _SUITES:
-            self.suites.pop()
+        elif self.opened is None:
+            self.outer_depth = self.depth
+            if tag in _SUITES:
+                self.suites.pop()
+                self.suite = self.suites[-1] if self.suites else ""
 
     def finish(self) -> None:
         if self.declared and not self.count:
             raise self.refusal(f"it declares {self.declared:,} tests and lists none")
+
+    def begin_suite(self, attributes: dict[str, str]) -> None:
+        if not self.suites:
+            tests = attributes.get("tests", "")
+            self.declared = int(tests) if re.fullmatch(r"[0-9]{1,9}", tests) else 0
+            self.parser.StartElementHandler = self.start_case
+            self.parser.EndElementHandler = self.end_case
+        self.suite = attributes.get("name", "")[:NAME_LIMIT]
+        self.suites.append(self.suite)
 
     def begin_result(self, tag: str, attributes: dict[str, str]) -> None:
         message = attributes.get("message", "") or attributes.get("type", "")
@@ -146,15 +153,10 @@ class _Reader(XmlReader[Case]):
                 attempts.append(attempt)
         self.attempt = None
 
-    def add_attempts(self, case: Case) -> None:
-        """Make the reruns attempts of their case, beside the one that it shows itself."""
-        own = Attempt(case.outcome, case.duration_ns, case.message, case.details)
-        case.attempts = (*self.earlier, own, *self.later)
-        self.earlier, self.later = [], []
-
-    def refuse_root(self, tag: str) -> None:
-        raise self.refusal(f"not JUnit XML: its root is <{tag[:80]}>, not <testsuite> or <testsuites>")
-
-    def declare(self, tests: str) -> None:
-        if len(self.suites) == 1 and re.fullmatch(r"[0-9]{1,9}", tests):
-            self.declared = int(tests)
+    def whole(self, case: Case) -> Case:
+        """A case whose reruns are its attempts, beside the one that it shows itself."""
+        if self.earlier or self.later:
+            own = Attempt(case.outcome, case.duration_ns, case.message, case.details)
+            case.attempts = (*self.earlier, own, *self.later)
+            self.earlier, self.later = [], []
+        return case
