@@ -1,6 +1,7 @@
 """What the endpoints of all apps have in common."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from hashlib import blake2b
 from typing import Any, ClassVar
 
@@ -78,15 +79,24 @@ def below(
     return found
 
 
+@cache
+def rows_of(queryset: QuerySet[Any, Any], columns: tuple[str, ...]) -> QuerySet[Any, Any]:
+    """A view set's rows, to be copied by each request: to find so many columns takes a while."""
+    return queryset.values(*columns)
+
+
 class RowsMixin(GenericViewSet[Any]):
     """A view set of rows instead of models; ``nest`` brings what hangs below them."""
+
+    queryset: Any
 
     def nest(self, rows: Sequence[dict[str, Any]]) -> None:
         """Add to each row what has rows of its own, with a fixed number of queries."""
 
     def get_queryset(self) -> Any:
         representation: Any = self.get_serializer_class()
-        return super().get_queryset().values(*representation.columns)
+        self.queryset = rows_of(type(self).queryset, representation.columns)
+        return super().get_queryset()
 
     def paginate_queryset(self, queryset: Any) -> Any:
         page: Any = super().paginate_queryset(queryset)

@@ -758,11 +758,23 @@ class OfBuild(RowsMixin, viewsets.GenericViewSet):
 
     def build(self) -> Build:
         """The build of the address; NotFound if there is none that the user sees."""
-        user, key = self.request.user, self.kwargs.get("build", 0)
-        build = visible(Build.objects.select_related("service"), user, "service").filter(pk=key).first()
+        build = self.named().select_related("service").first()
         if build is None:
-            raise NotFound(f"There is no build {key}.")
+            raise self.missing()
         return build
+
+    def build_id(self) -> int:
+        """Its id alone, which a list needs; NotFound likewise."""
+        if not self.named().exists():
+            raise self.missing()
+        return int(self.kwargs["build"])
+
+    def named(self) -> QuerySet[Build]:
+        builds = Build.objects.filter(pk=self.kwargs["build"])
+        return visible(builds, self.request.user, "service")
+
+    def missing(self) -> NotFound:
+        return NotFound(f"There is no build {self.kwargs['build']}.")
 
 
 @extend_schema(parameters=OF_BUILD)
@@ -776,7 +788,7 @@ class BuildReportViewSet(OfBuild, mixins.ListModelMixin):
 
     def get_queryset(self) -> Any:
         rows = super().get_queryset()
-        return rows if getattr(self, "swagger_fake_view", False) else rows.filter(build=self.build())
+        return rows if getattr(self, "swagger_fake_view", False) else rows.filter(build=self.build_id())
 
     @extend_schema(
         request={"multipart/form-data": ReportRequestSerializer},
@@ -818,7 +830,9 @@ class TestResultViewSet(OfBuild, mixins.ListModelMixin):
 
     def get_queryset(self) -> Any:
         rows = super().get_queryset()
-        return rows if getattr(self, "swagger_fake_view", False) else rows.filter(report__build=self.build())
+        return (
+            rows if getattr(self, "swagger_fake_view", False) else rows.filter(report__build=self.build_id())
+        )
 
 
 class ReportViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet):
