@@ -4,8 +4,10 @@ from django.conf import settings
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Q
+from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
+from apps.access.models import User
 from apps.leases import Leasable
 from apps.ledger.models import Entry
 
@@ -14,13 +16,21 @@ slug = RegexValidator(
 )
 
 
+def services_of(user: User) -> RawSQL:
+    """The ids of the services of which the user is a member, to be looked up by ``__in``.
+
+    Nearly every query of a member has it, and Django takes longer to put it together than the rest of most.
+    """
+    return RawSQL("SELECT service_id FROM catalog_membership WHERE user_id = %s", [user.pk])
+
+
 class ServiceQuerySet(models.QuerySet["Service"]):
     def visible_to(self, user) -> "ServiceQuerySet":
         """Services of which the user is a member; superusers see all, a limited token only its own."""
         services = self if user.token_services is None else self.filter(slug__in=user.token_services)
         if user.is_superuser:
             return services
-        return services.filter(pk__in=Membership.objects.filter(user=user).values("service"))
+        return services.filter(pk__in=services_of(user))
 
 
 class Service(models.Model):

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 from django.db.models import Model, QuerySet
 
 from apps.access.models import User
-from apps.catalog.models import Service
+from apps.catalog.models import Service, services_of
 
 M = TypeVar("M", bound=Model)
 
@@ -16,7 +16,8 @@ def visible(queryset: QuerySet[M], user: Any, path: str) -> QuerySet[M]:
         return queryset.none()
     if user.is_superuser and user.token_services is None:
         return queryset
-    services = Service.objects.visible_to(user).values("pk")
+    limited = user.token_services is not None
+    services = Service.objects.visible_to(user).values("pk") if limited else services_of(user)
     return queryset.filter(**{f"{path}__in" if path else "pk__in": services})
 
 
