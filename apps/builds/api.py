@@ -51,6 +51,13 @@ class BuildRequestSerializer(StrictSerializer):
         max_length=40,
         help_text="40 hexadecimal digits; needed where CodeBuild does not know it (a source in S3).",
     )
+    pipeline_url = serializers.CharField(
+        required=False,
+        default="",
+        allow_blank=True,
+        max_length=2000,
+        help_text="The page of the pipeline's run that started it, such as Jenkins' BUILD_URL.",
+    )
 
 
 class BuiltReleaseSerializer(Representation):
@@ -166,6 +173,7 @@ class BuildSerializer(Representation):
     )
     problem = serializers.CharField()
     log_url = serializers.CharField()
+    pipeline_url = serializers.CharField(help_text="The pipeline's run that registered it; may be empty.")
     release = BuiltReleaseSerializer(
         allow_null=True, help_text="What it made; where it is null in the end, problem or status says why."
     )
@@ -187,6 +195,7 @@ class BuildSerializer(Representation):
         "deviations",
         "problem",
         "log_url",
+        "pipeline_url",
         "exported_digest",
         "made",
         "requested_by__username",
@@ -209,6 +218,7 @@ class BuildSerializer(Representation):
             "deviations": row["deviations"],
             "problem": row["problem"],
             "log_url": row["log_url"],
+            "pipeline_url": row["pipeline_url"],
             "release": made(row),
             "final": is_final(row),
             "requested_by": row["requested_by__username"],
@@ -696,6 +706,7 @@ class BuildViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, views
             service=service,
             codebuild_id=body.validated_data["codebuild_id"],
             commit=body.validated_data["commit"],
+            pipeline_url=body.validated_data["pipeline_url"],
             requested_by=user,
         )
         row = self.get_queryset().get(pk=build.pk)

@@ -1,4 +1,4 @@
-"""Where else a build has a page: its commit at the Git host, and the build in AWS's console."""
+"""Where else a build has a page: at the Git host, in the pipeline that started it, and in AWS's console."""
 
 import re
 from urllib.parse import urlsplit
@@ -14,10 +14,26 @@ def build_links(build: Build) -> dict[str, str]:
     """Addresses by what they are called; without those that are not known. ``build.service`` is read."""
     found = {
         "commit": commit_url(build.service.repository, build.commit),
+        "pipeline": build.pipeline_url,
         "CodeBuild": codebuild.console_url(build.codebuild_id),
         "log": build.log_url,
     }
     return {name: url for name, url in found.items() if url.startswith(("https://", "http://"))}
+
+
+def is_page(url: str) -> bool:
+    """Whether a browser can be sent to it: HTTP, on a host, and nobody's password in it."""
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme in ("https", "http")
+            and bool(parts.hostname)
+            and "@" not in parts.netloc
+            and url.isprintable()
+            and " " not in url
+        )
+    except ValueError:
+        return False
 
 
 def commit_url(repository: str, commit: str) -> str:

@@ -41,6 +41,9 @@ class Build(Leasable):
     )
     exports = models.JSONField(default=dict, blank=True, help_text="Variables the build exported.")
     log_url = models.TextField(blank=True)
+    pipeline_url = models.TextField(
+        blank=True, default="", db_default="", help_text="The pipeline's run that asked for it, as that said."
+    )
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     requested_by = models.ForeignKey(

@@ -17,6 +17,7 @@ from apps.aws.codebuild import BuildInfo
 from apps.aws.errors import AwsError
 from apps.builds.definition import deviations
 from apps.builds.evidence import ReportEvidence, read_report
+from apps.builds.links import is_page
 from apps.builds.models import Build
 from apps.builds.parsers.case import Outcome
 from apps.builds.store import open_book, write_reports
@@ -46,18 +47,25 @@ def get_build(name: str) -> Build:
 
 
 def register_build(
-    *, service: Service, codebuild_id: str, commit: str = "", requested_by: User
+    *, service: Service, codebuild_id: str, commit: str = "", pipeline_url: str = "", requested_by: User
 ) -> tuple[Build, bool]:
     """Take a CodeBuild run of the service's project into the records; True when it was not there yet.
 
     ``commit`` is needed only where CodeBuild does not know it (source in S3); it is the caller's word, and
-    checked against the bundle later. Asks CodeBuild once: Unavailable when it does not answer, NotFound
-    for an id it does not know, Invalid for a build of another project or an id that cannot be one.
+    checked against the bundle later. ``pipeline_url``, the page of the run that started the build, is so too,
+    and stays what it was when the build was registered first. Asks CodeBuild once: Unavailable when it does
+    not answer, NotFound for an id it does not know, Invalid for a build of another project or an id that
+    cannot be one.
     """
     require_role(user=requested_by, service=service, roles=MOVERS)
     commit = commit.lower()
     if commit and not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise Invalid(f"{commit[:60]!r} is no commit: give all 40 hexadecimal digits, or none.")
+    if pipeline_url and not is_page(pipeline_url):
+        raise Invalid(
+            f"{pipeline_url[:120]!r} is no page of a pipeline's run: it begins with https:// or http:// and "
+            "has neither blanks nor a user's name."
+        )
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{1,254}:[0-9A-Za-z-]{1,40}", codebuild_id):
         raise Invalid(f"{codebuild_id[:120]!r} is no build id: it has the form project:uuid.")
     project = codebuild_id.partition(":")[0]
@@ -86,6 +94,7 @@ def register_build(
                 "service": service,
                 "commit": commit,
                 "requested_by": requested_by,
+                "pipeline_url": pipeline_url,
                 **_progress(info),
             },
         )
@@ -95,7 +104,12 @@ def register_build(
                 action="build.registered",
                 subject=f"build:{build.pk}",
                 actor=requested_by,
-                data={"codebuild_id": codebuild_id, "commit": commit, "status": build.status},
+                data={
+                    "codebuild_id": codebuild_id,
+                    "commit": commit,
+                    "pipeline_url": pipeline_url,
+                    "status": build.status,
+                },
             )
     return _same(build, commit), created
 

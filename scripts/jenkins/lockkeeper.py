@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Lockkeeper for pipelines: register a build, ask for a promotion, wait at the gate.
 
-    lockkeeper.py register-build --service NAME --build PROJECT:UUID [--commit SHA]
+    lockkeeper.py register-build --service NAME --build PROJECT:UUID [--commit SHA] [--pipeline-url URL]
     lockkeeper.py promote --release ID --environment NAME [--wait]
     lockkeeper.py wait --promotion ID
     lockkeeper.py explain --promotion ID
@@ -212,6 +212,8 @@ def register_build(client: Client, options: argparse.Namespace) -> int:
     body = {"service": options.service, "codebuild_id": options.build}
     if options.commit:
         body["commit"] = options.commit
+    if options.pipeline_url:
+        body["pipeline_url"] = options.pipeline_url
     # Registering twice is the same as once: the second answer is the first build.
     registered = client.post("builds/", body, repeatable=True).data
     say(f"build {registered['id']} is registered: {registered['codebuild_id']}")
@@ -501,6 +503,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     command.add_argument("--service", required=True)
     command.add_argument("--build", required=True, metavar="PROJECT:UUID", help="CodeBuild's id of the build")
     command.add_argument("--commit", help="the commit that was built, 40 hexadecimal digits")
+    command.add_argument(
+        "--pipeline-url",
+        default=os.environ.get("BUILD_URL", ""),
+        metavar="URL",
+        help="the page of this run; BUILD_URL, which Jenkins sets",
+    )
     command.add_argument("--timeout", type=float, default=1800, metavar="S", help="seconds to wait; 1800")
     command.set_defaults(run=register_build)
 

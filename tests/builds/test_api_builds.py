@@ -8,6 +8,7 @@ from apps.aws import codebuild
 from apps.aws.codebuild import BuildInfo, Definition
 from apps.aws.errors import AwsError
 from apps.builds.models import Build
+from apps.ledger.models import Entry
 from apps.releases.models import Release
 from tests.clients import ApiClient
 from tests.factories import (
@@ -166,6 +167,13 @@ class RegisterTests(TestCase):
         assert (found["status"], found["final"], found["release"]) == ("IN_PROGRESS", False, None)
         assert (found["requested_by"], found["commit"], found["reports"]) == ("dev", "a" * 40, [])
 
+    def test_the_run_that_registered_first_stays(self) -> None:
+        answer = running_build(self.body["codebuild_id"])
+        first = self.register(answer=answer, pipeline_url="http://jenkins:8080/job/web/7/").json()
+        again = self.register(answer=answer, pipeline_url="https://ci.example/8").json()
+        assert first["pipeline_url"] == again["pipeline_url"] == "http://jenkins:8080/job/web/7/"
+        assert Entry.objects.get().data["pipeline_url"] == "http://jenkins:8080/job/web/7/"
+
     def test_a_known_build_is_not_asked_for_again(self) -> None:
         first = self.register(answer=running_build(self.body["codebuild_id"]))
         second = self.register(answer=AwsError("away", retryable=True, code="X"))
@@ -196,6 +204,8 @@ class RegisterTests(TestCase):
         self.assert_problem(self.register(codebuild_id="other:1"), 400, "project other")
         self.assert_problem(self.register(codebuild_id="web"), 400, "project:uuid")
         self.assert_problem(self.register(commit="HEAD"), 400, "40 hexadecimal digits")
+        self.assert_problem(self.register(pipeline_url="javascript:alert(1)"), 400, "no page of a pipeline")
+        self.assert_problem(self.register(pipeline_url="https://a:b@ci.example/"), 400, "nor a user's name")
         response = self.register(project="web", commit=None)
         self.assert_problem(response, 400)
         assert [error["pointer"] for error in response.json()["errors"]] == ["#/project"]

@@ -4,7 +4,7 @@ import pytest
 from django.test import TestCase
 
 from apps.aws.codebuild import console_url
-from apps.builds.links import build_links, commit_url
+from apps.builds.links import build_links, commit_url, is_page
 from tests.clients import signed_in
 from tests.factories import make_build, make_service, make_user
 
@@ -33,6 +33,26 @@ def test_a_commit_has_a_page_where_the_repository_has_one(repository: str, url: 
     assert commit_url(repository, COMMIT) == url
 
 
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://jenkins.example/job/web/7/", True),
+        ("http://jenkins:8080/job/a%20b/7/", True),
+        ("http://[::1]:8080/job/web/7/", True),
+        ("javascript:alert(1)", False),
+        ("ftp://jenkins.example/", False),
+        ("https:///job/web/7/", False),
+        ("https://me:secret@jenkins.example/", False),
+        ("https://jenkins.example/a b", False),
+        ("https://jenkins.example/\n", False),
+        ("https://[jenkins.example/", False),
+        ("job/web/7/", False),
+    ],
+)
+def test_only_pages_that_a_browser_can_be_sent_to_are_pages(url: str, expected: bool) -> None:
+    assert is_page(url) is expected
+
+
 def test_no_commit_no_page() -> None:
     assert commit_url("https://github.com/shop/web", "") == ""
 
@@ -59,8 +79,9 @@ class LinksTests(TestCase):
 
     def test_the_admin_links_to_them(self) -> None:
         service = make_service("web", repository="https://github.com/shop/web")
-        build = make_build(service, log_url="https://logs.example/1")
+        build = make_build(service, log_url="https://logs.example/1", pipeline_url="https://ci.example/7/")
         client = signed_in(make_user("root", is_superuser=True, is_staff=True))
         page = client.get(f"/admin/builds/build/{build.pk}/change/")
         self.assertContains(page, f'href="https://github.com/shop/web/commit/{build.commit}"')
         self.assertContains(page, 'href="https://logs.example/1"')
+        self.assertContains(page, 'href="https://ci.example/7/"')

@@ -69,7 +69,8 @@ def problem(status, detail, errors=(), **headers):
 
 
 class TestRegisterBuild:
-    def test_it_waits_for_the_evidence_and_prints_the_release(self, server, run):
+    def test_it_waits_for_the_evidence_and_prints_the_release(self, server, run, monkeypatch):
+        monkeypatch.delenv("BUILD_URL", raising=False)
         server.on("POST", "builds/", Reply(201, build(collected=False, release=False, status="IN_PROGRESS")))
         server.on(
             "GET",
@@ -88,6 +89,16 @@ class TestRegisterBuild:
             "codebuild_id": "lockkeeper:1234",
             "commit": "a" * 40,
         }
+
+    def test_the_run_of_the_pipeline_is_sent_along(self, server, run, monkeypatch):
+        server.on("POST", "builds/", Reply(201, build()))
+        server.on("GET", "builds/3/", reply(build()))
+        monkeypatch.setenv("BUILD_URL", "https://jenkins.example/job/web/7/")
+        register = ("register-build", "--service", "x", "--build", "p:1")
+        assert run(*register).code == 0
+        assert run(*register, "--pipeline-url", "https://ci.example/9").code == 0
+        sent = [request.body["pipeline_url"] for request in server.requests if request.method == "POST"]
+        assert sent == ["https://jenkins.example/job/web/7/", "https://ci.example/9"]
 
     def test_a_build_without_a_bundle_is_an_error_with_its_log(self, server, run):
         broken = build(release=False, status="FAILED", problem="Phase BUILD failed:\n lint")
