@@ -1,6 +1,7 @@
 """Builds, their reports and what did not pass in them, at the REST API."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import IO, Any, ClassVar, cast
 
 import django_filters
@@ -23,7 +24,7 @@ from apps.as_json import CompiledOnce, as_object, as_written
 from apps.builds import trends
 from apps.builds.compare import PAGE, PAGE_LIMIT, Comparison, Kind, Slower, compare_builds, to_json
 from apps.builds.coverage import compare_coverage, coverage_report
-from apps.builds.history import RUNS, RUNS_LIMIT, case_history, search_cases
+from apps.builds.history import RUNS, RUNS_LIMIT, bounded_search, case_history, search_cases
 from apps.builds.models import Build, Report, ReportFile, TestCase, TestResult
 from apps.builds.parsers.case import Outcome
 from apps.builds.received import ReceivedFile, ReportsParser
@@ -879,6 +880,11 @@ class TestCaseViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet):
     service_path = "service"
     filterset_class = TestCaseFilter
     lookup_value_regex = "-?[0-9]+"
+
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """List them; a search that would take too long is a 400."""
+        with bounded_search() if request.query_params.get("search") else nullcontext():
+            return super().list(request, *args, **kwargs)
 
     @extend_schema(parameters=[HistoryQuerySerializer], responses=HistorySerializer)
     @action(detail=True)

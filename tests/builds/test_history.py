@@ -2,9 +2,11 @@
 
 import json
 from io import StringIO
+from unittest.mock import patch
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.test import TestCase
 
 from apps.builds.history import case_history, find_case
@@ -118,14 +120,29 @@ class HistoryTests(TestCase):
     def test_the_api_lists_and_finds_tests(self) -> None:
         self.runs("p")
         client = ApiClient(self.viewer)
-        # 1: token with user  2: tests
-        with self.assertNumQueries(2):
+        # 1: token with user  2-4: a transaction with a limit  5: tests
+        with self.assertNumQueries(5):
             found = client.get("/api/v1/cases/", {"service": "web", "search": "C::b"}).json()["results"]
         assert [(each["class_name"], each["name"], each["group"]) for each in found] == [("C", "b", "unit")]
         assert found[0]["id"] == str(self.b().pk)
         assert client.get(f"/api/v1/cases/{found[0]['id']}/").json() == found[0]
         assert len(client.get("/api/v1/cases/", {"page_size": 2}).json()["results"]) == 2
         assert client.get("/api/v1/cases/", {"search": "zz"}).json()["results"] == []
+
+    def test_a_search_that_takes_too_long_is_given_up(self) -> None:
+        client = ApiClient(self.viewer)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                'INSERT INTO builds_testcase (id, service_id, "group", suite, class_name, name, ordinal)'
+                " SELECT n, %s, 'unit', '', 'C', 'test_' || n, 0 FROM generate_series(1, 30000) AS n",
+                [self.service.pk],
+            )
+        with patch("apps.builds.history.SEARCH_MS", 1):
+            answer = client.get("/api/v1/cases/", {"search": "nothing"})
+            assert answer.status_code == 400, answer.content
+            assert "given up after 0.001 s" in answer.json()["detail"]
+            assert client.get("/api/v1/cases/", {"service": "web"}).status_code == 200
+        assert client.get("/api/v1/cases/", {"search": "_30000"}).json()["results"][0]["name"] == "test_30000"
 
     def test_the_api_tells_a_history(self) -> None:
         builds = self.runs("pff", source_version="main")
