@@ -22,7 +22,7 @@ from apps.aws.errors import AwsError
 from apps.builds.models import Build
 from apps.builds.services import collect_build
 from apps.catalog.heads import begin_copies, copy_head
-from apps.catalog.models import LedgerCopy
+from apps.catalog.models import LedgerCopy, Service
 from apps.commands import database_problem
 from apps.deployments.flight import read_flight_records
 from apps.deployments.foreign import look_for_foreign, watch_groups
@@ -33,6 +33,7 @@ from apps.leases import Leasable, Lease, LeaseLost, release_all, take, take_seve
 from apps.promotions.automatic import ask_by_itself, due
 from apps.promotions.bundles import begin_looks, refresh_look, wants_look, watched_looks
 from apps.promotions.models import Promotion, Standing
+from apps.promotions.retention import prune_some
 from apps.promotions.services import evaluate_promotions, follow_deployment, start_promotion
 from apps.promotions.standing import look_for_standings, update_standing, wake_waiting_for
 from apps.releases.models import BundleLook, Release
@@ -52,6 +53,7 @@ LOOK_EVERY = timedelta(minutes=10)  # at a bundle in S3
 LOOK_AGAIN = timedelta(seconds=30)  # after S3 gave no answer
 ASK_EVERY = 5.0  # seconds between looks for what environments ask for by themselves
 SWEEP_EVERY = 30.0  # seconds between looks for what no row says: unregistered bundles, unwatched environments
+PRUNE_EVERY = 3600.0  # seconds between looks for evidence that is not kept any longer
 LONGEST_BACKOFF = timedelta(minutes=1)
 # Where several environments could start at once.
 DEPLOY_ORDER = "environment__position"
@@ -77,6 +79,7 @@ class Reconciler:
     bundles_at: float = 0.0
     watch_at: float = 0.0
     ask_at: float = 0.0
+    prune_at: float = 0.0
 
     def run(self) -> None:
         """Work until ``stop`` is set; PostgreSQL may go away and come back meanwhile."""
@@ -111,6 +114,7 @@ class Reconciler:
             self.look_for_foreign_deployments,
             self.read_flight_records_of_one,
             self.copy_one_ledger_head,
+            self.prune_some_evidence,
         ):
             if self.stop.is_set():
                 break
@@ -268,6 +272,24 @@ class Reconciler:
             return copy_head(copy=copy, lease=lease)
 
         return self._one(LedgerCopy.objects.behind(), work)
+
+    def prune_some_evidence(self) -> bool:
+        """Prune a batch of the reports that a service keeps no longer; other workers may be at it, too."""
+        if time.monotonic() < self.prune_at:
+            return False
+        for service in Service.objects.exclude(evidence_days=None).order_by("pk"):
+            try:
+                pruned = prune_some(service)
+            except Exception:
+                if not connection.is_usable():
+                    raise  # PostgreSQL is away
+                log.exception("could not prune", service=service.slug)
+                continue
+            if pruned:
+                log.info("pruned evidence", service=service.slug, reports=pruned)
+                return True
+        self.prune_at = time.monotonic() + PRUNE_EVERY
+        return False
 
     def _one(self, rows: models.QuerySet, work: Callable[..., timedelta], order: str = "pk") -> bool:
         """Do ``work`` on one free row; False when there is none. A row that fails rests, longer each time."""

@@ -47,15 +47,20 @@ def count_prunable(service: Service) -> int:
 
 
 def prune_service(service: Service, *, batch: int = BATCH) -> int:
-    """Prune what the service's policy no longer keeps, in batches; how many reports that were.
+    """Prune what the service's policy no longer keeps, in batches; how many reports that were."""
+    pruned = 0
+    while done := prune_some(service, batch=batch):
+        pruned += done
+    return pruned
+
+
+def prune_some(service: Service, *, batch: int = BATCH) -> int:
+    """Prune one batch of that; how many reports it had, and 0 when all is done.
 
     What has to stay is asked anew before each batch. A promotion that is asked for in the very moment finds
     its report pruned, and a rule that needs its cases says so and is inconclusive.
     """
-    pruned = 0
-    while before := pruned_before(service):
-        done = prune_batch(service=service, before=before, keep=builds_to_keep(service), size=batch)
-        pruned += done
-        if not done:
-            break
-    return pruned
+    before = pruned_before(service)
+    if before is None:
+        return 0
+    return prune_batch(service=service, before=before, keep=builds_to_keep(service), size=batch)

@@ -2,6 +2,7 @@
 
 import io
 from datetime import timedelta
+from unittest.mock import patch
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -9,16 +10,20 @@ from django.db import connection
 from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from structlog.testing import capture_logs
 
 from apps.builds.models import Report, ReportFile, ReportOutcomes, TestResult
 from apps.builds.models import TestCase as Case
 from apps.builds.parsers.case import Outcome
 from apps.builds.retention import prune_batch
+from apps.catalog.models import Service
 from apps.catalog.services import keep_evidence
 from apps.gates.models import Decision
 from apps.ledger.models import Entry
 from apps.promotions.facts import gather
 from apps.promotions.models import Promotion
+from apps.promotions.reconcile import PRUNE_EVERY, Reconciler
+from apps.promotions.retention import prune_some
 from apps.promotions.services import evaluate_promotion
 from tests.builds.test_store import case, read, write
 from tests.clients import ApiClient
@@ -57,6 +62,36 @@ class PruneTests(TestCase):
         out = io.StringIO()
         call_command("prune_reports", *arguments, stdout=out)
         return out.getvalue()
+
+    def test_the_reconciler_prunes_a_batch_and_looks_again_in_an_hour(self):
+        other = make_service("other")
+        keep_evidence(service=other, days=30)
+        new = self.report(20)
+        for each in (self.service, other):
+            self.report(40, each)
+        reconciler = Reconciler()
+        assert [reconciler.prune_some_evidence() for _ in range(3)] == [True, True, False]
+        assert self.kept() == {new.pk}
+        late = self.report(40)
+        assert not reconciler.prune_some_evidence()
+        reconciler.prune_at -= PRUNE_EVERY
+        assert reconciler.prune_some_evidence()
+        assert late.pk not in self.kept()
+
+    def test_a_service_that_cannot_be_pruned_does_not_hold_up_the_others(self):
+        other = make_service("other")
+        keep_evidence(service=other, days=30)
+        broken, fine = self.report(40), self.report(40, other)
+
+        def prune(service: Service) -> int:
+            if service == self.service:
+                raise ValueError("damaged")
+            return prune_some(service)
+
+        with patch("apps.promotions.reconcile.prune_some", prune), capture_logs() as logs:
+            assert Reconciler().prune_some_evidence()
+        assert self.kept() == {broken.pk} != {fine.pk}
+        assert [each["event"] for each in logs] == ["could not prune", "pruned evidence"]
 
     def kept(self) -> set[int]:
         return set(ReportOutcomes.objects.values_list("report", flat=True))
