@@ -9,6 +9,7 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from apps.access.models import User
+from apps.admin_base import BoundedPaginator
 
 # Roles in services (apps.catalog) take the place of Django's groups and permissions.
 admin.site.unregister(Group)
@@ -25,6 +26,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):
     list_filter = ("kind", "is_active", "is_staff", "is_superuser")
     filter_horizontal = ()
     show_full_result_count = False
+    paginator = BoundedPaginator
     fieldsets = (
         (None, {"fields": ("username", "password", "kind")}),
         ("Person", {"fields": ("first_name", "last_name", "email")}),

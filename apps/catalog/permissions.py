@@ -2,6 +2,8 @@
 
 from collections.abc import Collection
 
+from django.http import HttpRequest
+
 from apps.access.models import User
 from apps.catalog.models import Membership, Service
 from apps.errors import Forbidden, NotFound
@@ -19,6 +21,18 @@ def roles_of(*, user: User, service: Service) -> set[str]:
     if not user.is_active or not user.reaches(service.slug):
         return set()
     return set(Membership.objects.filter(user=user, service=service).values_list("role", flat=True))
+
+
+def services_as(request: HttpRequest, *roles: str) -> set[int]:
+    """The ids of the services in which the request's user holds one of ``roles``.
+
+    For pages, which ask it for each of their buttons and links; the roles are read once per request.
+    """
+    held: list[tuple[int, str]] | None = getattr(request, "held_roles", None)
+    if held is None:
+        held = list(Membership.objects.filter(user=request.user.pk).values_list("service", "role"))
+        request.held_roles = held  # type: ignore[attr-defined]  # ours
+    return {service for service, role in held if role in roles}
 
 
 def sees_as_superuser(*, user: User, service: Service) -> bool:

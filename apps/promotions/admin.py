@@ -16,8 +16,8 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from apps.access.models import User
 from apps.access.permissions import acting_user
 from apps.admin_base import LABELS, CommentForm, ReadOnlyAdmin, ReadOnlyInline, back_to, dialog, only
-from apps.catalog.models import Environment, Membership
-from apps.catalog.permissions import MOVERS
+from apps.catalog.models import Environment
+from apps.catalog.permissions import MOVERS, Role, services_as
 from apps.errors import DomainError
 from apps.gates.admin import GatedEnvironmentAdmin, as_shown, for_people
 from apps.promotions import (  # noqa: F401  # they register themselves
@@ -144,11 +144,11 @@ class PromotionAdmin(ReadOnlyAdmin):
         """Approvers of what is shown who have not answered, if somebody else asked; all staff for a list."""
         if object_id is None:
             return self.has_module_permission(request)
-        roles = Membership.objects.filter(user=request.user.pk, role=Membership.Role.APPROVER)
         answered = Approval.objects.filter(user=request.user.pk, withdrawn_at=None)
         waiting = self.waiting(request).exclude(requested_by=request.user.pk)
         waiting = waiting.exclude(pk__in=answered.values("promotion"))
-        return waiting.filter(pk=object_id, environment__service__in=roles.values("service")).exists()
+        services = services_as(request, Role.APPROVER)
+        return waiting.filter(pk=object_id, environment__service__in=services).exists()
 
     def has_withdraw_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         """Whoever approved what is shown and has not taken it back."""
@@ -161,9 +161,8 @@ class PromotionAdmin(ReadOnlyAdmin):
         """Operators, superusers or not, while it waits."""
         if object_id is None:
             return False
-        roles = Membership.objects.filter(user=request.user.pk, role=Membership.Role.OPERATOR)
-        waiting = self.waiting(request).filter(pk=object_id, environment__service__in=roles.values("service"))
-        return waiting.exists()
+        services = services_as(request, Role.OPERATOR)
+        return self.waiting(request).filter(pk=object_id, environment__service__in=services).exists()
 
     def has_second_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         """Operators, while somebody else's override waits for one."""
@@ -173,12 +172,12 @@ class PromotionAdmin(ReadOnlyAdmin):
         """Whoever asked for it, and those who move releases, while it waits; all staff for a list."""
         if object_id is None:
             return self.has_module_permission(request)
-        roles = Membership.objects.filter(user=request.user.pk, role__in=MOVERS)
         waiting = self.waiting(request).filter(pk=object_id)
         if request.user.is_superuser:
             return waiting.exists()
         mine = waiting.filter(requested_by=request.user.pk)
-        return mine.exists() or waiting.filter(environment__service__in=roles.values("service")).exists()
+        moved = waiting.filter(environment__service__in=services_as(request, *MOVERS))
+        return mine.exists() or moved.exists()
 
     @admin.action(description="Approve", permissions=["respond"])
     def approve_selected(self, request: HttpRequest, queryset: QuerySet[Promotion]) -> None:
@@ -377,8 +376,7 @@ class PromotedEnvironmentAdmin(GatedEnvironmentAdmin):
             return False
         environments = self.get_queryset(request).filter(pk=object_id)
         if not request.user.is_superuser:
-            roles = Membership.objects.filter(user=request.user.pk, role=Membership.Role.OPERATOR)
-            environments = environments.filter(service__in=roles.values("service"))
+            environments = environments.filter(service__in=services_as(request, Role.OPERATOR))
         return environments.exists()
 
     @action(

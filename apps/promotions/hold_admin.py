@@ -11,7 +11,8 @@ from unfold.decorators import action, display
 
 from apps.access.permissions import acting_user
 from apps.admin_base import CommentForm, MemberAdmin, RefusalsAsMessages, back_to, dialog, only
-from apps.catalog.models import Environment, Membership
+from apps.catalog.models import Environment
+from apps.catalog.permissions import services_as
 from apps.catalog.visibility import visible
 from apps.errors import DomainError
 from apps.promotions.holds import PINNERS, VETOERS, lift_pin, lift_veto, pin_environment, veto_release
@@ -51,7 +52,7 @@ class HoldAdmin(RefusalsAsMessages, MemberAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         if not self.has_module_permission(request):
             return False
-        return request.user.is_superuser or self.services(request).exists()
+        return request.user.is_superuser or bool(services_as(request, *self.roles))
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
@@ -63,12 +64,9 @@ class HoldAdmin(RefusalsAsMessages, MemberAdmin):
         """Whoever may set such a one, while it stands; whether it may be lifted is for the service to say."""
         standing = self.get_queryset(request).filter(pk=object_id, lifted_at=None)
         if not request.user.is_superuser:
-            standing = standing.filter(**{f"{self.service_path}__in": self.services(request)})
+            services = services_as(request, *self.roles)
+            standing = standing.filter(**{f"{self.service_path}__in": services})
         return standing.exists()
-
-    def services(self, request: HttpRequest) -> QuerySet[Membership, Any]:
-        """Where the user has one of the roles."""
-        return Membership.objects.filter(user=request.user.pk, role__in=self.roles).values("service")
 
     def lift_one(self, request: HttpRequest, object_id: str, comment: str) -> None:
         """Lift it, as the user, by the service of its kind; whose checks hold here, too."""

@@ -18,7 +18,7 @@ from unfold.widgets import (
 
 from apps.access.permissions import acting_user
 from apps.admin_base import CommentForm, ReadOnlyAdmin, ReadOnlyInline, back_to, dialog, only
-from apps.catalog.models import Membership
+from apps.catalog.permissions import Role, services_as
 from apps.errors import DomainError
 from apps.gates.rules import RULES
 from apps.gates.rules.override import BY_NAME_ONLY, NAME
@@ -55,9 +55,8 @@ class OverrideForm(BaseDialogForm):
 
 def to_second(request: HttpRequest) -> QuerySet[Override]:
     """What waits for a second operator, who may be this user. Whether they may is for the service to say."""
-    roles = Membership.objects.filter(user=request.user.pk, role=Membership.Role.OPERATOR)
     waiting = Override.objects.filter(
-        promotion__environment__service__in=roles.values("service"),
+        promotion__environment__service__in=services_as(request, Role.OPERATOR),
         promotion__status=Promotion.Status.PENDING,
         seconded_by=None,
         withdrawn_at=None,
@@ -123,8 +122,7 @@ class OverrideAdmin(ReadOnlyAdmin):
 
     def operated(self, request: HttpRequest, object_id: str) -> QuerySet[Override]:
         """The one that is shown, if it is not withdrawn and the user is operator there."""
-        roles = Membership.objects.filter(user=request.user.pk, role=Membership.Role.OPERATOR)
-        services = {f"{self.service_path}__in": roles.values("service")}
+        services = {f"{self.service_path}__in": services_as(request, Role.OPERATOR)}
         return self.get_queryset(request).filter(pk=object_id, withdrawn_at=None, **services)
 
     @action(

@@ -15,7 +15,7 @@ from unfold.decorators import action, display
 from apps.access.permissions import acting_user
 from apps.admin_base import CommentForm, MemberAdmin, RefusalsAsMessages, back_to, dialog, only
 from apps.builds.models import Quarantine
-from apps.catalog.models import Membership
+from apps.catalog.permissions import services_as
 from apps.errors import DomainError, Invalid
 from apps.promotions.quarantine import (
     KEEPERS,
@@ -75,8 +75,9 @@ class QuarantineAdmin(RefusalsAsMessages, MemberAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Superusers, and whoever is approver or operator of some service; the service says of which."""
-        roles = Membership.objects.filter(user=request.user.pk, role__in=KEEPERS)
-        return self.has_module_permission(request) and (request.user.is_superuser or roles.exists())
+        if not self.has_module_permission(request):
+            return False
+        return request.user.is_superuser or bool(services_as(request, *KEEPERS))
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
@@ -87,9 +88,8 @@ class QuarantineAdmin(RefusalsAsMessages, MemberAdmin):
     def has_lift_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         """Approvers and operators, while it is in force."""
         mine = self.get_queryset(request).filter(pk=object_id)
-        roles = Membership.objects.filter(user=request.user.pk, role__in=KEEPERS)
         if not request.user.is_superuser:
-            mine = mine.filter(case__service__in=roles.values("service"))
+            mine = mine.filter(case__service__in=services_as(request, *KEEPERS))
         return any(quarantine.in_force for quarantine in mine)
 
     def save_model(self, request: HttpRequest, obj: Quarantine, form: Any, change: bool) -> None:

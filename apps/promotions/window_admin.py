@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.db.models import Model, QuerySet
+from django.db.models import Model
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html_join
@@ -15,7 +15,8 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from apps.access.permissions import acting_user
 from apps.admin_base import LABELS, MemberAdmin, RefusalsAsMessages, only
-from apps.catalog.models import Environment, Membership
+from apps.catalog.models import Environment
+from apps.catalog.permissions import Role, services_as
 from apps.errors import Invalid
 from apps.gates.rules.base import moment
 from apps.gates.windows import check_window, clean_rrule, is_open, next_openings, zones
@@ -78,13 +79,9 @@ class WindowAdmin(RefusalsAsMessages, MemberAdmin):
         if "environment" in form.base_fields:
             environments = Environment.objects.select_related("service")
             if not request.user.is_superuser:
-                operated = self.operated(request).values("service")
-                environments = environments.filter(service__in=operated)
+                environments = environments.filter(service__in=services_as(request, Role.OPERATOR))
             form.base_fields["environment"].queryset = environments
         return form
-
-    def operated(self, request: HttpRequest) -> QuerySet[Membership]:
-        return Membership.objects.filter(user=request.user.pk, role=Membership.Role.OPERATOR)
 
     def may_write(self, request: HttpRequest, obj: Model | None) -> bool:
         """Operators of the service, and superusers; before a window is known, operators of any."""
@@ -92,10 +89,8 @@ class WindowAdmin(RefusalsAsMessages, MemberAdmin):
             return False
         if request.user.is_superuser:
             return True
-        operated = self.operated(request)
-        if isinstance(obj, Window):
-            operated = operated.filter(service=obj.environment.service_id)
-        return operated.exists()
+        operated = services_as(request, Role.OPERATOR)
+        return obj.environment.service_id in operated if isinstance(obj, Window) else bool(operated)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return self.may_write(request, None)
