@@ -45,6 +45,13 @@ def read_query(request: Request, kind: type[serializers.Serializer[Any]]) -> dic
     return query.validated_data
 
 
+def read_body(request: Request, kind: type[serializers.Serializer[Any]], *, partial: bool = False) -> Any:
+    """The body as a serializer reads it; ValidationError otherwise. ``partial``: fields may be left out."""
+    body = kind(data=request.data, partial=partial)
+    body.is_valid(raise_exception=True)
+    return body.validated_data
+
+
 class Representation(serializers.Serializer[Any]):
     """Output, built by hand from a row of a ``.values()`` query. The fields declare it for OpenAPI.
 

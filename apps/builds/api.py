@@ -19,7 +19,7 @@ from rest_framework.utils.urls import replace_query_param
 
 from apps.access.models import Scope
 from apps.access.permissions import acting_user
-from apps.api import Polled, Representation, RowsMixin, StrictSerializer, below, read_query
+from apps.api import Polled, Representation, RowsMixin, StrictSerializer, below, read_body, read_query
 from apps.as_json import CompiledOnce, as_object, as_written
 from apps.builds import trends
 from apps.builds.compare import PAGE, PAGE_LIMIT, Comparison, Kind, Slower, compare_builds, to_json
@@ -696,18 +696,16 @@ class BuildViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, views
     )
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Register a CodeBuild build: 201, or 200 if it is known. CodeBuild is asked at once."""
-        body = BuildRequestSerializer(data=request.data)
-        body.is_valid(raise_exception=True)
-        user = acting_user(request)
-        slug = body.validated_data["service"]
+        body = read_body(request, BuildRequestSerializer)
+        user, slug = acting_user(request), body["service"]
         service = Service.objects.visible_to(user).filter(slug=slug).first()
         if service is None:
             raise NotFound(f"There is no service {slug!r} of which {user.username} is a member.")
         build, created = register_build(
             service=service,
-            codebuild_id=body.validated_data["codebuild_id"],
-            commit=body.validated_data["commit"],
-            pipeline_url=body.validated_data["pipeline_url"],
+            codebuild_id=body["codebuild_id"],
+            commit=body["commit"],
+            pipeline_url=body["pipeline_url"],
             requested_by=user,
         )
         row = self.get_queryset().get(pk=build.pk)
@@ -812,13 +810,12 @@ class BuildReportViewSet(OfBuild, mixins.ListModelMixin):
         build = self.build()
         # Before the files are received: nobody waits for a gigabyte to be told that they may not send it.
         require_role(user=user, service=build.service, roles=MOVERS)
-        body = ReportRequestSerializer(data=request.data)
-        body.is_valid(raise_exception=True)
-        received: list[ReceivedFile] = body.validated_data["file"]
+        body = read_body(request, ReportRequestSerializer)
+        received: list[ReceivedFile] = body["file"]
         report, created = add_report(
             build=build,
-            name=body.validated_data["name"],
-            declared_format=body.validated_data["format"],
+            name=body["name"],
+            declared_format=body["format"],
             files=[
                 SentFile(file.name or "", cast("IO[bytes]", file), file.size or 0, file.sha256)
                 for file in received

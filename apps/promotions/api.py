@@ -7,7 +7,7 @@ import django_filters
 from django.db.models import OuterRef, QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import mixins, serializers, status, viewsets
+from rest_framework import serializers, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
@@ -16,7 +16,7 @@ from rest_framework.reverse import reverse
 
 from apps.access.models import Scope
 from apps.access.permissions import acting_user, require_scope
-from apps.api import CommentSerializer, Polled, Representation, RowsMixin, StrictSerializer, below
+from apps.api import CommentSerializer, Polled, Representation, StrictSerializer, below, read_body
 from apps.as_json import Listed, as_object, as_written
 from apps.builds.api import (
     ComparisonQuerySerializer,
@@ -25,6 +25,7 @@ from apps.builds.api import (
     comparison_query,
 )
 from apps.builds.models import Build
+from apps.catalog.acting import ActedOnViewSet
 from apps.catalog.models import Environment
 from apps.catalog.visibility import VisibleMixin, visible
 from apps.deployments.api import DeploymentBriefSerializer
@@ -294,13 +295,14 @@ class PromotionFilter(django_filters.FilterSet):
     rollback = django_filters.BooleanFilter("rollback", help_text="Whether it brings an older release back.")
 
 
-class PromotionViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, viewsets.GenericViewSet):
+class PromotionViewSet(Polled, ActedOnViewSet):  # type: ignore[misc]  # a 304 is none of DRF's responses
     """The wish to bring a release to an environment, from the gate to the end of its deployment.
 
     Poll one with If-None-Match: 304 while nothing changed, Retry-After until it is final.
     """
 
     queryset = PROMOTIONS
+    related = ("environment__service", "release", "decision")
     service_path = "environment__service"
     filterset_class = PromotionFilter
     required_scopes = {
@@ -325,26 +327,14 @@ class PromotionViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, v
         # A gate may wait for a person, which takes longer than a host.
         return 5 if row["status"] == Promotion.Status.PENDING else 2
 
-    def promotion(self) -> Promotion:
-        """The one that the address names, as its model, for the services."""
-        rows = Promotion.objects.select_related("environment__service", "release", "decision")
-        promotion: Promotion = get_object_or_404(
-            visible(rows, self.request.user, self.service_path), pk=self.kwargs["pk"]
-        )
-        return promotion
-
-    def answer(self, pk: int, code: int = status.HTTP_200_OK) -> Response:
-        return answer_with(pk, self.get_serializer_context(), code)
-
     @extend_schema(
         request=PromotionRequestSerializer,
         responses={200: PromotionDetailSerializer, 201: PromotionDetailSerializer},
     )
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Ask for a release to be brought to an environment; the gate answers at once."""
-        wish = PromotionRequestSerializer(data=request.data)
-        wish.is_valid(raise_exception=True)
-        key, slug = wish.validated_data["release"], wish.validated_data["environment"]
+        wish = read_body(request, PromotionRequestSerializer)
+        key, slug = wish["release"], wish["environment"]
         releases = visible(Release.objects.select_related("service"), request.user, "service")
         release = releases.filter(pk=key).first()
         if release is None:
@@ -360,8 +350,7 @@ class PromotionViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, v
             release=release, environment=environment, requested_by=acting_user(request)
         )
         # Asked again by the same user, it is the same promotion.
-        asked_before = promotion.created_at < asked_at
-        return self.answer(promotion.pk, status.HTTP_200_OK if asked_before else status.HTTP_201_CREATED)
+        return self.answer(promotion.pk, made=promotion.created_at >= asked_at)
 
     @extend_schema(request=CommentSerializer, responses=PromotionDetailSerializer)
     @action(detail=True, methods=["post"])
@@ -385,7 +374,7 @@ class PromotionViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, v
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Take it back while it waits at its gate; of others' promotions only with the scope operate."""
-        promotion = self.promotion()
+        promotion = self.named()
         own = promotion.requested_by_id == request.user.pk
         require_scope(request, *([Scope.CI, Scope.OPERATE] if own else [Scope.OPERATE]))
         comment = self.comment()
@@ -396,20 +385,15 @@ class PromotionViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, v
     @action(detail=True, methods=["get"])
     def explanation(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Say why it is where it is: what is unmet, who can act, and when it could pass."""
-        promotion = services.get_promotion(self.promotion().pk)
+        promotion = services.get_promotion(self.named().pk)
         context = self.get_serializer_context()
         row = explain_promotion(promotion).to_json()
         return Response(ExplanationSerializer(context=context).to_representation(row))
 
     def respond(self, service: Any) -> Response:
-        promotion = self.promotion()
+        promotion = self.named()
         service(promotion=promotion, user=acting_user(self.request), comment=self.comment())
         return self.answer(promotion.pk)
-
-    def comment(self) -> str:
-        body = CommentSerializer(data=self.request.data)
-        body.is_valid(raise_exception=True)
-        return body.validated_data["comment"]
 
 
 @extend_schema(
@@ -456,9 +440,8 @@ class EnvironmentRollbackViewSet(VisibleMixin, viewsets.GenericViewSet[Any]):
         database has seen a migration that the older release could not run with.
         """
         environment = self.get_object()
-        wish = RollbackRequestSerializer(data=request.data)
-        wish.is_valid(raise_exception=True)
-        key = wish.validated_data["release"]
+        wish = read_body(request, RollbackRequestSerializer)
+        key = wish["release"]
         release = None
         if key is not None:
             release = Release.objects.filter(service=environment.service_id, pk=key).first()
@@ -471,8 +454,8 @@ class EnvironmentRollbackViewSet(VisibleMixin, viewsets.GenericViewSet[Any]):
             environment=environment,
             requested_by=acting_user(request),
             release=release,
-            comment=wish.validated_data["comment"],
-            not_applied=set(wish.validated_data["not_applied"]),
+            comment=wish["comment"],
+            not_applied=set(wish["not_applied"]),
         )
         asked_before = promotion.created_at < asked_at
         code = status.HTTP_200_OK if asked_before else status.HTTP_201_CREATED

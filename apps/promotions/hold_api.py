@@ -6,18 +6,17 @@ import django_filters
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
-from rest_framework import mixins, serializers, status, viewsets
+from rest_framework import serializers
 from rest_framework.decorators import action
-from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.reverse import reverse
 
 from apps.access.models import Scope
 from apps.access.permissions import acting_user
-from apps.api import COMMENT_LIMIT, CommentSerializer, Representation, RowsMixin, StrictSerializer
+from apps.api import COMMENT_LIMIT, CommentSerializer, Representation, StrictSerializer, read_body
+from apps.catalog.acting import ActedOnViewSet
 from apps.catalog.models import Environment, Service
-from apps.catalog.visibility import VisibleMixin, visible
+from apps.catalog.visibility import visible
 from apps.errors import NotFound
 from apps.promotions import holds
 from apps.promotions.models import Pin, Veto
@@ -156,12 +155,8 @@ class VetoFilter(django_filters.FilterSet):
         return queryset.filter(Q(environment__slug=value) | everywhere)
 
 
-class HoldViewSet(
-    RowsMixin, VisibleMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Any]
-):
+class HoldViewSet(ActedOnViewSet):
     """What the views of pins and vetoes share."""
-
-    model: type[Pin] | type[Veto]
 
     def release(self, key: int) -> Release:
         releases = visible(Release.objects.select_related("service"), self.request.user, "service")
@@ -177,30 +172,12 @@ class HoldViewSet(
             raise NotFound(f"{service.slug} has no environment {slug!r}; it has {known or 'none'}.")
         return environment
 
-    def named(self, *related: str) -> Any:
-        """The one that the address names, as its model, for the services."""
-        rows = self.model._default_manager.select_related(*related)
-        return get_object_or_404(visible(rows, self.request.user, self.service_path), pk=self.kwargs["pk"])
-
-    def comment(self) -> str:
-        body = CommentSerializer(data=self.request.data)
-        body.is_valid(raise_exception=True)
-        return str(body.validated_data["comment"])
-
-    def answer(self, pk: int, *, made: bool = False) -> Response:
-        """The row as it is after a write."""
-        data = self.get_serializer(self.get_queryset().get(pk=pk)).data
-        if not made:
-            return Response(data)
-        headers = {"Location": reverse(f"{self.basename}-detail", args=[pk], request=self.request)}
-        return Response(data, status=status.HTTP_201_CREATED, headers=headers)
-
 
 class PinViewSet(HoldViewSet):
     """Environments held at a release; newest first, those that were lifted too."""
 
-    model = Pin
     queryset = Pin.objects.all()
+    related = ("environment__service",)
     serializer_class = PinSerializer
     service_path = "environment__service"
     filterset_class = PinFilter
@@ -209,9 +186,7 @@ class PinViewSet(HoldViewSet):
     @extend_schema(request=PinRequestSerializer, responses={200: PinSerializer, 201: PinSerializer})
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Hold an environment at a release, as an operator; asked again it is the same pin, with 200."""
-        wish = PinRequestSerializer(data=request.data)
-        wish.is_valid(raise_exception=True)
-        said = wish.validated_data
+        said = read_body(request, PinRequestSerializer)
         service = visible(Service.objects.all(), request.user, "").filter(slug=said["service"]).first()
         if service is None:
             raise NotFound(f"There is no service {said['service']!r}; GET /api/v1/services/ lists them.")
@@ -229,7 +204,7 @@ class PinViewSet(HoldViewSet):
     @action(detail=True, methods=["post"])
     def lift(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Let the environment go, as an operator."""
-        pin = self.named("environment__service")
+        pin = self.named()
         holds.lift_pin(pin=pin, user=acting_user(request), comment=self.comment())
         return self.answer(pin.pk)
 
@@ -237,8 +212,8 @@ class PinViewSet(HoldViewSet):
 class VetoViewSet(HoldViewSet):
     """Releases kept from an environment, or from all; newest first, those that were lifted too."""
 
-    model = Veto
     queryset = Veto.objects.all()
+    related = ("release__service", "environment")
     serializer_class = VetoSerializer
     service_path = "release__service"
     filterset_class = VetoFilter
@@ -251,9 +226,7 @@ class VetoViewSet(HoldViewSet):
     @extend_schema(request=VetoRequestSerializer, responses={200: VetoSerializer, 201: VetoSerializer})
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Veto a release, as an approver or operator; asked again it is the same veto, with 200."""
-        wish = VetoRequestSerializer(data=request.data)
-        wish.is_valid(raise_exception=True)
-        said = wish.validated_data
+        said = read_body(request, VetoRequestSerializer)
         release = self.release(said["release"])
         asked_at = timezone.now()
         veto = holds.veto_release(
@@ -270,6 +243,6 @@ class VetoViewSet(HoldViewSet):
     @action(detail=True, methods=["post"])
     def lift(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Take the veto back, as an approver or operator."""
-        veto = self.named("release__service", "environment")
+        veto = self.named()
         holds.lift_veto(veto=veto, user=acting_user(request), comment=self.comment())
         return self.answer(veto.pk)

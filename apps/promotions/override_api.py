@@ -3,20 +3,18 @@
 from typing import Any, ClassVar
 
 import django_filters
-from django.db.models import QuerySet
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
-from rest_framework import mixins, serializers, status, viewsets
+from rest_framework import serializers
 from rest_framework.decorators import action
-from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.reverse import reverse
 
 from apps.access.models import Scope
 from apps.access.permissions import acting_user
-from apps.api import COMMENT_LIMIT, CommentSerializer, Representation, RowsMixin, StrictSerializer
-from apps.catalog.visibility import VisibleMixin, visible
+from apps.api import COMMENT_LIMIT, CommentSerializer, Representation, StrictSerializer, read_body
+from apps.catalog.acting import ActedOnViewSet
+from apps.catalog.visibility import visible
 from apps.errors import NotFound
 from apps.promotions import overrides
 from apps.promotions.models import Override, Promotion
@@ -115,12 +113,11 @@ class OverrideFilter(django_filters.FilterSet):
     promotion = django_filters.NumberFilter("promotion", help_text="A promotion's id.")
 
 
-class OverrideViewSet(
-    RowsMixin, VisibleMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Any]
-):
+class OverrideViewSet(ActedOnViewSet):
     """What operators let pass against a gate, newest first. Whether one counts now is for the gate to say."""
 
-    queryset: QuerySet[Override] = Override.objects.all()
+    queryset = Override.objects.all()
+    related = ("promotion__environment__service", "promotion__release", "promotion__decision")
     serializer_class = OverrideSerializer
     service_path = "promotion__environment__service"
     filterset_class = OverrideFilter
@@ -131,9 +128,7 @@ class OverrideViewSet(
     )
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Let a pending promotion pass against its gate, as an operator; asked again it is the same one."""
-        wish = OverrideRequestSerializer(data=request.data)
-        wish.is_valid(raise_exception=True)
-        said = wish.validated_data
+        said = read_body(request, OverrideRequestSerializer)
         promotions = Promotion.objects.select_related("environment__service", "release", "decision")
         promotion = (
             visible(promotions, request.user, "environment__service").filter(pk=said["promotion"]).first()
@@ -148,14 +143,13 @@ class OverrideViewSet(
             minutes=said["minutes"],
             rules=said["rules"],
         )
-        made = override.created_at >= asked_at
-        return self.answer(override.pk, status.HTTP_201_CREATED if made else status.HTTP_200_OK)
+        return self.answer(override.pk, made=override.created_at >= asked_at)
 
     @extend_schema(request=None, responses=OverrideSerializer)
     @action(detail=True, methods=["post"])
     def second(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Agree to it, as another operator."""
-        override = self.override()
+        override = self.named()
         overrides.second_override(override=override, user=acting_user(request))
         return self.answer(override.pk)
 
@@ -163,25 +157,6 @@ class OverrideViewSet(
     @action(detail=True, methods=["post"])
     def withdraw(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """End it before its time, as any operator. What runs because of it stays, and is shown."""
-        body = CommentSerializer(data=request.data)
-        body.is_valid(raise_exception=True)
-        override = self.override()
-        comment = body.validated_data["comment"]
-        overrides.withdraw_override(override=override, user=acting_user(request), comment=comment)
+        override = self.named()
+        overrides.withdraw_override(override=override, user=acting_user(request), comment=self.comment())
         return self.answer(override.pk)
-
-    def override(self) -> Override:
-        """The one that the address names, as its model, for the services."""
-        rows = Override.objects.select_related(
-            "promotion__environment__service", "promotion__release", "promotion__decision"
-        )
-        found: Override = get_object_or_404(
-            visible(rows, self.request.user, self.service_path), pk=self.kwargs["pk"]
-        )
-        return found
-
-    def answer(self, pk: int, code: int = status.HTTP_200_OK) -> Response:
-        """The row as it is after a write."""
-        data = self.get_serializer(self.get_queryset().get(pk=pk)).data
-        headers = {"Location": reverse("override-detail", args=[pk], request=self.request)}
-        return Response(data, status=code, headers=headers if code == status.HTTP_201_CREATED else None)

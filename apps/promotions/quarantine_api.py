@@ -5,18 +5,17 @@ from typing import Any
 import django_filters
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
-from rest_framework import mixins, serializers, status, viewsets
+from rest_framework import serializers
 from rest_framework.decorators import action
-from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.reverse import reverse
 
 from apps.access.models import Scope
 from apps.access.permissions import acting_user
-from apps.api import CommentSerializer, Representation, RowsMixin, StrictSerializer
+from apps.api import CommentSerializer, Representation, StrictSerializer, read_body
 from apps.builds.models import Quarantine, QuarantineQuerySet, TestCase
-from apps.catalog.visibility import VisibleMixin, visible
+from apps.catalog.acting import ActedOnViewSet
+from apps.catalog.visibility import visible
 from apps.errors import NotFound
 from apps.promotions.quarantine import REASON_LIMIT, lift_quarantine, quarantine_case
 
@@ -89,10 +88,11 @@ class QuarantineFilter(django_filters.FilterSet):
         return rows.in_force() if value else rows.ended()
 
 
-class QuarantineViewSet(RowsMixin, VisibleMixin, mixins.ListModelMixin, viewsets.GenericViewSet):
+class QuarantineViewSet(ActedOnViewSet):
     """Test cases of which somebody said that their failures are known, for how long and why."""
 
     queryset = Quarantine.objects.all()
+    related = ("case__service",)
     serializer_class = QuarantineSerializer
     service_path = "case__service"
     filterset_class = QuarantineFilter
@@ -101,43 +101,25 @@ class QuarantineViewSet(RowsMixin, VisibleMixin, mixins.ListModelMixin, viewsets
         "lift": [Scope.APPROVE, Scope.OPERATE],
     }
 
-    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        return Response(self.get_serializer(self.get_object()).data)
-
     @extend_schema(request=QuarantineRequestSerializer, responses={201: QuarantineSerializer})
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Quarantine a test case, as an approver or operator. It excuses what a policy lets it excuse."""
-        body = QuarantineRequestSerializer(data=request.data)
-        body.is_valid(raise_exception=True)
-        key = int(body.validated_data["case"])
+        said = read_body(request, QuarantineRequestSerializer)
+        key = int(said["case"])
         cases = visible(TestCase.objects.select_related("service"), request.user, "service")
         # A number of 19 digits may be too large for the column, which is no case either.
         case = cases.filter(pk=key).first() if abs(key) < 1 << 63 else None
         if case is None:
             raise NotFound(f"There is no test case {key}; GET /api/v1/case-states/ has those in trouble.")
         quarantine = quarantine_case(
-            case=case,
-            user=acting_user(request),
-            reason=body.validated_data["reason"],
-            until=body.validated_data["until"],
+            case=case, user=acting_user(request), reason=said["reason"], until=said["until"]
         )
-        return self.answer(quarantine.pk, status.HTTP_201_CREATED)
+        return self.answer(quarantine.pk, made=True)
 
     @extend_schema(request=CommentSerializer, responses=QuarantineSerializer)
     @action(detail=True, methods=["post"])
     def lift(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """End a quarantine before its time."""
-        body = CommentSerializer(data=request.data)
-        body.is_valid(raise_exception=True)
-        rows = visible(Quarantine.objects.select_related("case__service"), request.user, self.service_path)
-        quarantine: Quarantine = get_object_or_404(rows, pk=kwargs["pk"])
-        lift_quarantine(
-            quarantine=quarantine, user=acting_user(request), comment=body.validated_data["comment"]
-        )
-        return self.answer(quarantine.pk, status.HTTP_200_OK)
-
-    def answer(self, pk: int, code: int) -> Response:
-        """The quarantine as it is after a write."""
-        headers = {"Location": reverse("quarantine-detail", args=[pk], request=self.request)}
-        data = self.get_serializer(self.get_queryset().get(pk=pk)).data
-        return Response(data, status=code, headers=headers if code == status.HTTP_201_CREATED else None)
+        quarantine = self.named()
+        lift_quarantine(quarantine=quarantine, user=acting_user(request), comment=self.comment())
+        return self.answer(quarantine.pk)

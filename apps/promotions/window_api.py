@@ -5,17 +5,16 @@ from typing import Any
 import django_filters
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
-from rest_framework import mixins, serializers, status, viewsets
-from rest_framework.generics import get_object_or_404
+from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.reverse import reverse
 
 from apps.access.models import Scope
 from apps.access.permissions import acting_user
-from apps.api import Representation, RowsMixin, StrictSerializer
+from apps.api import Representation, StrictSerializer, read_body
+from apps.catalog.acting import ActedOnViewSet
 from apps.catalog.models import Environment
-from apps.catalog.visibility import VisibleMixin, visible
+from apps.catalog.visibility import visible
 from apps.errors import Invalid, NotFound
 from apps.gates.facts import WindowFact
 from apps.gates.windows import LONGEST_MINUTES, is_open, next_openings
@@ -105,12 +104,11 @@ class WindowFilter(django_filters.FilterSet):
     kind = django_filters.ChoiceFilter(choices=Window.Kind.choices)
 
 
-class WindowViewSet(
-    RowsMixin, VisibleMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet
-):
+class WindowViewSet(ActedOnViewSet):
     """When an environment may be deployed to (allow), or may not (deny); the rule in_window asks for them."""
 
     queryset = Window.objects.all()
+    related = ("environment__service",)
     serializer_class = WindowSerializer
     service_path = "environment__service"
     filterset_class = WindowFilter
@@ -123,39 +121,24 @@ class WindowViewSet(
     @extend_schema(request=WindowRequestSerializer, responses={201: WindowSerializer})
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Add a window, as an operator; what waits for the environment is judged again."""
-        body = WindowRequestSerializer(data=request.data)
-        body.is_valid(raise_exception=True)
-        values = dict(body.validated_data)
+        values = read_body(request, WindowRequestSerializer)
         service, slug = values.pop("service"), values.pop("environment")
         environments = visible(Environment.objects.select_related("service"), request.user, "service")
         environment = environments.filter(service__slug=service, slug=slug).first()
         if environment is None:
             raise NotFound(f"There is no environment {slug!r} of a service {service!r} that you can see.")
         window = add_window(environment=environment, by=acting_user(request), **values)
-        headers = {"Location": reverse("window-detail", args=[window.pk], request=request)}
-        return Response(self.row(window.pk), status=status.HTTP_201_CREATED, headers=headers)
+        return self.answer(window.pk, made=True)
 
     @extend_schema(request=WindowChangeSerializer, responses=WindowSerializer)
     def partial_update(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Change some of a window's fields, as an operator."""
-        window = self.window()
-        body = WindowChangeSerializer(data=request.data, partial=True)
-        body.is_valid(raise_exception=True)
-        change_window(window=window, by=acting_user(request), **body.validated_data)
-        return Response(self.row(window.pk))
+        window = self.named()
+        changes = read_body(request, WindowChangeSerializer, partial=True)
+        change_window(window=window, by=acting_user(request), **changes)
+        return self.answer(window.pk)
 
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Remove a window, as an operator; the ledger keeps what it was."""
-        remove_window(window=self.window(), by=acting_user(request))
+        remove_window(window=self.named(), by=acting_user(request))
         return Response(status=status.HTTP_204_NO_CONTENT)
-
-    def window(self) -> Window:
-        """The one that the address names, as its model, for the services."""
-        rows = Window.objects.select_related("environment__service")
-        window: Window = get_object_or_404(
-            visible(rows, self.request.user, self.service_path), pk=self.kwargs["pk"]
-        )
-        return window
-
-    def row(self, pk: int) -> Any:
-        return self.get_serializer(self.get_queryset().get(pk=pk)).data
