@@ -3,8 +3,8 @@
 import gzip
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from typing import IO, TypeVar, cast
 
 from apps.builds.parsers import Format, recognise
@@ -42,6 +42,17 @@ class FilesReader:
         self.room = BYTE_LIMIT
         self.formats: set[str] = set()
 
+    def is_coverage(self, name: str, stream: IO[bytes]) -> bool:
+        """Whether a file, or the first one in it, is a coverage report; False too where it is no report."""
+        try:
+            with closing(self._members(name, stream)) as members:
+                for member, opened in members:
+                    with _telling(member):
+                        return recognise(opened).is_coverage
+        except ReportRefused:
+            pass  # who reads it says why
+        return False
+
     def cases(self, name: str, stream: IO[bytes]) -> Iterator[Case | Passed]:
         """The cases of a file, of a file packed with gzip, or of all files of a ZIP archive.
 
@@ -75,7 +86,7 @@ class FilesReader:
             raise WrongFormat(f"the report has files of two formats, {' and '.join(sorted(self.formats))}")
         return found
 
-    def _members(self, name: str, stream: IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:
+    def _members(self, name: str, stream: IO[bytes]) -> Generator[tuple[str, IO[bytes]]]:
         head = stream.read(4)
         size = stream.seek(0, 2)
         stream.seek(0)

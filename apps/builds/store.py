@@ -17,7 +17,7 @@ from django.db import IntegrityError, connection, transaction
 from apps.access.models import User
 from apps.builds.arrays import array_literal
 from apps.builds.cases import CaseBook, Named
-from apps.builds.coverage import pack
+from apps.builds.coverage import COVERAGE, pack
 from apps.builds.evidence import RawFile, ReportEvidence
 from apps.builds.flaky import judge_cases
 from apps.builds.models import (
@@ -32,6 +32,7 @@ from apps.builds.models import (
 )
 from apps.builds.outcomes import SIZE
 from apps.builds.parsers.case import Outcome
+from apps.builds.parsers.file_coverage import Table
 from apps.errors import DomainError
 
 if TYPE_CHECKING:
@@ -89,35 +90,43 @@ def write_asserted_report(
     *,
     build: Build,
     name: str,
-    book: CaseBook,
+    read: CaseBook | Table,
     files: Sequence[RawFile],
     problem: str,
     asserted_by: User,
 ) -> Report:
     """Write a report that a caller sent; call it inside a transaction that holds the build's row."""
-    group = _lock_groups(build.service_id, {name})[name]
-    try:
-        outcomes = _write_cases(group, book)
-    except _Collision as error:
-        raise DomainError(f"{str(error)[:1].upper()}{str(error)[1:]}, so nothing was written.") from error
-    counts = book.counts()
-    red = counts[Outcome.FAILED] or counts[Outcome.ERROR]
+    if isinstance(read, Table):
+        told: dict[str, Any] = {"type": COVERAGE, "status": "SUCCEEDED", **_lines(read)}
+    else:
+        group = _lock_groups(build.service_id, {name})[name]
+        try:
+            outcomes = _write_cases(group, read)
+        except _Collision as error:
+            raise DomainError(f"{str(error)[:1].upper()}{str(error)[1:]}, so nothing was written.") from error
+        counts = read.counts()
+        told = {
+            "type": "TEST",
+            "status": "FAILED" if counts[Outcome.FAILED] or counts[Outcome.ERROR] else "SUCCEEDED",
+            "group": group,
+            "parsed": read.count,
+            "duration_ns": read.duration_ns,
+            **_counters(counts),
+        }
     report = Report.objects.create(
         build=build,
         source=Report.Source.ASSERTED,
         asserted_by=asserted_by,
-        group=group,
         name=name,
         arn=None,
-        type="TEST",
-        status="FAILED" if red else "SUCCEEDED",
-        parsed=book.count,
-        duration_ns=book.duration_ns,
         problem=problem,
-        **_counters(counts),
+        **told,
     )
     _write_files(report, files)
-    _write_outcomes(report, book, outcomes)
+    if isinstance(read, Table):
+        _write_covered(report, read)
+    else:
+        _write_outcomes(report, read, outcomes)
     return report
 
 
@@ -149,7 +158,6 @@ def _write_report(
         except _Collision as error:
             evidence.fail(str(error))
     info, counts = evidence.info, evidence.outcomes
-    covered = evidence.coverage.sum() if evidence.coverage else None
     report = Report.objects.create(
         build=build,
         group=groups[info.group] if outcomes is not None else None,
@@ -162,15 +170,12 @@ def _write_report(
         returned=evidence.returned,
         parsed=evidence.parsed,
         duration_ns=evidence.duration_ns,
-        lines_covered=covered.lines_covered if covered else None,
-        lines_total=covered.lines_total if covered else None,
-        branches_covered=covered.branches_covered if covered else None,
-        branches_total=covered.branches_total if covered else None,
         problem=evidence.problem,
         **_counters(counts),
+        **(_lines(evidence.coverage) if evidence.coverage else {}),
     )
     if evidence.coverage:
-        CoveredFiles.objects.create(report=report, packed=pack(evidence.coverage.files()))
+        _write_covered(report, evidence.coverage)
     _write_files(report, evidence.files)
     if evidence.cases and outcomes is not None:
         _write_outcomes(report, evidence.cases, outcomes)
@@ -185,6 +190,20 @@ def _counters(counts: Mapping[Outcome, int]) -> dict[str, int]:
         "skipped": counts[Outcome.SKIPPED],
         "unknown": counts[Outcome.UNKNOWN],
     }
+
+
+def _lines(coverage: Table) -> dict[str, int | None]:
+    summed = coverage.sum()
+    return {
+        "lines_covered": summed.lines_covered,
+        "lines_total": summed.lines_total,
+        "branches_covered": summed.branches_covered,
+        "branches_total": summed.branches_total,
+    }
+
+
+def _write_covered(report: Report, coverage: Table) -> None:
+    CoveredFiles.objects.create(report=report, packed=pack(coverage.files()))
 
 
 def _write_files(report: Report, files: Iterable[RawFile]) -> None:

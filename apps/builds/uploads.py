@@ -17,6 +17,7 @@ from apps.builds.files import FilesReader, TooMuch, WrongFormat
 from apps.builds.models import Build, Report
 from apps.builds.parsers import FORMATS
 from apps.builds.parsers.errors import ReportRefused
+from apps.builds.parsers.file_coverage import Table
 from apps.builds.signals import evidence_added
 from apps.builds.store import open_book, write_asserted_report
 from apps.catalog.permissions import MOVERS, require_role
@@ -42,16 +43,21 @@ def add_report(
     """Read a report that a caller sends for a build, keep its raw files in S3, write it; True if it is new.
 
     The same files under the same name are the same report. Raises DomainError for other files under a name
-    that the build has already, Invalid for what is no test report from its first byte on, TooLarge for what
+    that the build has already, Invalid for what is no report from its first byte on, TooLarge for what
     unpacks to too much, and Unavailable where S3 does not take the files. A file that can be read only in
-    part makes the report incomplete, and what was read before it is kept.
+    part makes a report of tests incomplete, and what was read before it is kept; one of coverage is Invalid,
+    since lines say nothing without the rest.
     """
     require_role(user=asserted_by, service=build.service, roles=MOVERS)
     _check(name, files, declared_format)
     if known := Report.objects.filter(build=build, name=name).first():
         return _same(known, files), False
-    book = open_book(service=build.service_id, group=name)
-    problem = _read(book, files, declared_format)
+    read: CaseBook | Table
+    if FilesReader().is_coverage(files[0].name, files[0].content):
+        read, problem = _read_coverage(files, declared_format), ""
+    else:
+        read = open_book(service=build.service_id, group=name)
+        problem = _read_cases(read, files, declared_format)
     # Before the transaction, which must not wait for S3. What is written here and not there harms nobody.
     raw = [_keep(build, file) for file in files]
     with transaction.atomic():
@@ -60,7 +66,7 @@ def add_report(
         if known := Report.objects.filter(build=build, name=name).first():
             return _same(known, files), False
         report = write_asserted_report(
-            build=build, name=name, book=book, files=raw, problem=problem, asserted_by=asserted_by
+            build=build, name=name, read=read, files=raw, problem=problem, asserted_by=asserted_by
         )
         transaction.on_commit(lambda: evidence_added.send(sender=Build, build=build))
         record(
@@ -74,6 +80,8 @@ def add_report(
                 "failed": report.failed,
                 "errors": report.errors,
                 "skipped": report.skipped,
+                "lines_covered": report.lines_covered,
+                "lines_total": report.lines_total,
                 "problem": report.problem,
                 "files": [{"key": file.key, "version": file.version, "sha256": file.sha256} for file in raw],
             },
@@ -96,7 +104,7 @@ def _check(name: str, files: Sequence[SentFile], declared_format: str) -> None:
         raise Invalid(f"Two of the files are called {twice[0][:200]}.")
 
 
-def _read(book: CaseBook, files: Sequence[SentFile], declared_format: str) -> str:
+def _read_cases(book: CaseBook, files: Sequence[SentFile], declared_format: str) -> str:
     """Read all files into the book; what is wrong with them, and empty where nothing is."""
     reader = FilesReader(declared_format)
     try:
@@ -114,6 +122,22 @@ def _read(book: CaseBook, files: Sequence[SentFile], declared_format: str) -> st
             "No test case is in any of the files, so there is nothing to judge by. Nothing was kept."
         )
     return ""
+
+
+def _read_coverage(files: Sequence[SentFile], declared_format: str) -> Table:
+    reader, table = FilesReader(declared_format), Table()
+    try:
+        for file in files:
+            file.content.seek(0)
+            for covered in reader.coverage(file.name, file.content):
+                table.add(covered)
+    except TooMuch as error:
+        raise TooLarge(f"{error}. Send several reports.") from error
+    except ReportRefused as error:
+        raise Invalid(f"{error}. Nothing was kept.") from error
+    if not table.sum().lines_total:
+        raise Invalid("The files tell of no line, so there is nothing to judge by. Nothing was kept.")
+    return table
 
 
 def _keep(build: Build, file: SentFile) -> RawFile:

@@ -70,6 +70,13 @@ def refused(response, status, *words):
     assert not TestCase.objects.exists()
 
 
+def cobertura(*hits: int, file: str = "a.py") -> str:
+    """A report of one file, by how often each line was run."""
+    lines = "".join(f'<line number="{number}" hits="{times}"/>' for number, times in enumerate(hits, 1))
+    classes = f'<class name="a" filename="{file}"><lines>{lines}</lines></class>'
+    return f"<coverage><packages><package>{classes}</package></packages></coverage>"
+
+
 def zipped(**members: str) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -197,6 +204,43 @@ class TestGoodOnes:
         assert TestCase.objects.get().name == "s\ufffd"
 
 
+class TestCoverage:
+    def test_it_is_read_kept_by_file_and_marked_as_the_callers_word(self, aws, build, client):
+        response = send(
+            client, build, ("a.xml", cobertura(1, 0)), ("b.zip", zipped(b=cobertura(1, file="b.py")))
+        )
+        assert response.status_code == 201, response.content
+        told = response.json()
+        assert (told["type"], told["source"], told["asserted_by"]) == ("CODE_COVERAGE", "asserted", "jenkins")
+        assert (told["lines_covered"], told["lines_total"], told["parsed"]) == (2, 3, None)
+        assert (told["complete"], told["status"], told["problem"]) == (True, "SUCCEEDED", "")
+        assert ReportFile.objects.count() == 2
+        assert not ReportGroup.objects.exists()
+        found = client.get(f"/api/v1/builds/{build.pk}/coverage/").json()
+        assert [(each["path"], each["now"]["lines_total"]) for each in found["files"]] == [
+            ("a.py", 2),
+            ("b.py", 1),
+        ]
+        entry = Entry.objects.get(action="report.asserted")
+        assert (entry.data["lines_covered"], entry.data["lines_total"]) == (2, 3)
+
+    def test_the_same_again_is_the_same_report_and_others_are_refused(self, aws, build, client):
+        codes = [send(client, build, ("a.xml", cobertura(*hits))).status_code for hits in ((1,), (1,), (0,))]
+        assert codes == [201, 200, 409]
+
+    def test_tests_and_coverage_are_two_reports(self, aws, build, client):
+        sent = [("a.xml", cobertura(1)), ("b.xml", junit(passed=1))]
+        refused(send(client, build, *sent), 400, "two formats, COBERTURAXML and JUNITXML")
+        refused(send(client, build, *reversed(sent)), 400, "two formats, COBERTURAXML and JUNITXML")
+        for name, each in zip(("lines", "tests"), sent, strict=True):
+            assert send(client, build, each, name=name).status_code == 201
+
+    def test_a_bomb(self, aws, build, client, monkeypatch):
+        monkeypatch.setattr(files, "BYTE_LIMIT", 100_000)
+        bomb = gzip.compress(cobertura(*[1] * 10_000).encode())
+        refused(send(client, build, ("a.xml.gz", bomb)), 413, "more than 100,000 bytes")
+
+
 class TestBadOnes:
     @pytest.mark.parametrize(
         ("name", "content", "fields", "words"),
@@ -205,7 +249,9 @@ class TestBadOnes:
             ("a.xml", "<html/>", {}, ["belongs to no known format"]),
             ("a.xml", junit(passed=1), {"format": "TESTNGXML"}, ["declared as TESTNGXML", "JUNITXML"]),
             ("a.xml", junit(passed=1), {"format": "WORD"}, ["There is no format", "JUNITXML"]),
-            ("a.xml", '<coverage line-rate="1"><packages/></coverage>', {}, ["a coverage report"]),
+            ("a.xml", "<coverage><packages/></coverage>", {}, ["tell of no line"]),
+            ("a.xml", cobertura(1)[:-9], {}, ["a.xml: not well-formed", "Nothing was kept"]),
+            ("a.xml", cobertura(1), {"format": "JACOCOXML"}, ["declared as JACOCOXML", "COBERTURAXML"]),
             ("a.xml", "<testsuite/>", {}, ["No test case is in any of the files"]),
             ("a.xml", "", {}, ["a.xml: the file is empty"]),
             ("a.xml", "<testsuite><testcase", {}, ["a.xml: not well-formed", "line 1"]),

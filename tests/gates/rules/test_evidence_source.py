@@ -1,7 +1,7 @@
 from apps.gates.evaluate import judge
 from apps.gates.outlook import look_ahead
 from apps.gates.verdicts import Verdict
-from tests.gates.make import NOON, facts, failure_fact, report_fact
+from tests.gates.make import NOON, coverage_fact, facts, failure_fact, report_fact
 
 REQUIRED = {"rule": "required_reports", "parameters": {"groups": ["e2e"]}}
 FAILURES = {"rule": "max_failures", "parameters": {}}
@@ -45,6 +45,18 @@ def test_failures_count_with_their_report_and_not_without():
     verdict, found = find(FAILURES, reports=reports, failures=failures)
     assert verdict == Verdict.PASS
     assert found["max_failures"].evidence["tests"] == []
+
+
+def test_coverage_counts_by_a_callers_word_only_where_the_policy_names_them():
+    lines = {"rule": "min_line_coverage", "parameters": {"minimum": 90}}
+    sent = coverage_fact(9, 10, name="e2e-lines", asserted_by="jenkins")
+    assert find(lines, source("jenkins"), reports=(UNIT, sent))[0] == Verdict.PASS
+    verdict, found = find(lines, reports=(UNIT, sent))
+    assert verdict == Verdict.INCONCLUSIVE
+    assert found["min_line_coverage"].evidence["lines_total"] == 0
+    # What it tells cannot make up for what Lockkeeper has read either.
+    own = coverage_fact(8, 10)
+    assert find(lines, reports=(UNIT, own, sent))[0] == Verdict.BLOCKED
 
 
 def test_parameters_that_nobody_can_read_trust_nobody():
