@@ -1,4 +1,7 @@
-"""Pins and vetoes in the admin: set with a form, lifted with a question; never edited, never deleted."""
+"""Pins and vetoes in the admin, and what quarantines share with them.
+
+They are set with a form and lifted with a question; never edited, never deleted.
+"""
 
 from collections.abc import Collection
 from typing import Any
@@ -27,17 +30,13 @@ class EnvironmentField(forms.ModelChoiceField):
 
 
 class HoldAdmin(RefusalsAsMessages, MemberAdmin):
-    """What pins and vetoes have in common."""
+    """What somebody sets, and somebody lifts again."""
 
     # Who may set and lift it; the services have the last word.
     roles: Collection[str]
     form_fields: tuple[str, ...]
     actions_detail = ("lift",)
-    autocomplete_fields = ("release",)
     ordering = ("-id",)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).defer("release__manifest")
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
         return (*self.form_fields, "by", "created_at", "lifted_at", "lifted_by") if obj else self.form_fields
@@ -62,14 +61,18 @@ class HoldAdmin(RefusalsAsMessages, MemberAdmin):
 
     def has_lift_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         """Whoever may set such a one, while it stands; whether it may be lifted is for the service to say."""
-        standing = self.get_queryset(request).filter(pk=object_id, lifted_at=None)
+        standing = self.not_lifted(self.get_queryset(request)).filter(pk=object_id)
         if not request.user.is_superuser:
             services = services_as(request, *self.roles)
             standing = standing.filter(**{f"{self.service_path}__in": services})
         return standing.exists()
 
-    def lift_one(self, request: HttpRequest, object_id: str, comment: str) -> None:
-        """Lift it, as the user, by the service of its kind; whose checks hold here, too."""
+    def not_lifted(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        """Those that there is something to lift of."""
+        return rows.filter(lifted_at=None)
+
+    def lift_one(self, request: HttpRequest, object_id: str, comment: str) -> str:
+        """Lift it, as the user, by its service, whose checks hold here, too; return what to say of it."""
         # Pins, vetoes and the like each have a service of their own: no default could lift the right one.
         raise NotImplementedError
 
@@ -80,13 +83,25 @@ class HoldAdmin(RefusalsAsMessages, MemberAdmin):
         dialog=dialog("Lift it?", "What waits for this is judged again at once.", "Lift it", CommentForm),
     )
     def lift(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
+        return self.lift_and_say(request, form, object_id)
+
+    def lift_and_say(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
         try:
-            self.lift_one(request, object_id, form.cleaned_data["comment"])
+            done = self.lift_one(request, object_id, form.cleaned_data["comment"])
         except DomainError as error:
             self.message_user(request, str(error), messages.ERROR)
         else:
-            self.message_user(request, "Lifted.", messages.SUCCESS)
+            self.message_user(request, done, messages.SUCCESS)
         return back_to(self, object_id)
+
+
+class ReleaseHoldAdmin(HoldAdmin):
+    """What pins and vetoes have in common: they are about a release."""
+
+    autocomplete_fields = ("release",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).defer("release__manifest")
 
     @display(description="state", label=STATES)
     def show_state(self, hold: Pin | Veto) -> str:
@@ -94,7 +109,7 @@ class HoldAdmin(RefusalsAsMessages, MemberAdmin):
 
 
 @admin.register(Pin)
-class PinAdmin(HoldAdmin):
+class PinAdmin(ReleaseHoldAdmin):
     roles = PINNERS
     service_path = "environment__service"
     form_fields = ("environment", "release", "reason", "expires_at")
@@ -114,9 +129,10 @@ class PinAdmin(HoldAdmin):
         )
         obj.__dict__.update(saved.__dict__)
 
-    def lift_one(self, request: HttpRequest, object_id: str, comment: str) -> None:
+    def lift_one(self, request: HttpRequest, object_id: str, comment: str) -> str:
         pin = self.get_queryset(request).select_related("environment__service").get(pk=object_id)
         lift_pin(pin=pin, user=acting_user(request), comment=comment)
+        return "Lifted."
 
     @display(description="environment", ordering="environment__slug")
     def show_where(self, pin: Pin) -> str:
@@ -124,7 +140,7 @@ class PinAdmin(HoldAdmin):
 
 
 @admin.register(Veto)
-class VetoAdmin(HoldAdmin):
+class VetoAdmin(ReleaseHoldAdmin):
     roles = VETOERS
     service_path = "release__service"
     form_fields = ("release", "environment", "reason")
@@ -139,10 +155,11 @@ class VetoAdmin(HoldAdmin):
         )
         obj.__dict__.update(saved.__dict__)
 
-    def lift_one(self, request: HttpRequest, object_id: str, comment: str) -> None:
+    def lift_one(self, request: HttpRequest, object_id: str, comment: str) -> str:
         related = ("release__service", "environment")
         veto = self.get_queryset(request).select_related(*related).get(pk=object_id)
         lift_veto(veto=veto, user=acting_user(request), comment=comment)
+        return "Lifted."
 
     @display(description="not to")
     def show_where(self, veto: Veto) -> str:

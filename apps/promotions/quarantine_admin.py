@@ -6,17 +6,16 @@ from datetime import datetime
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
-from django.db.models import Model
+from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from unfold.decorators import action, display
 
 from apps.access.permissions import acting_user
-from apps.admin_base import CommentForm, MemberAdmin, RefusalsAsMessages, back_to, dialog, only
-from apps.builds.models import Quarantine
-from apps.catalog.permissions import services_as
-from apps.errors import DomainError, Invalid
+from apps.admin_base import CommentForm, dialog, only
+from apps.builds.models import Quarantine, QuarantineQuerySet
+from apps.errors import Invalid
+from apps.promotions.hold_admin import HoldAdmin
 from apps.promotions.quarantine import (
     KEEPERS,
     check_end,
@@ -53,44 +52,18 @@ def _as_field_error() -> Iterator[None]:
 
 
 @admin.register(Quarantine)
-class QuarantineAdmin(RefusalsAsMessages, MemberAdmin):
+class QuarantineAdmin(HoldAdmin):
     """A person's word, which is not changed or deleted afterwards."""
 
     form = QuarantineForm
+    roles = KEEPERS
+    form_fields = ("case", "reason", "until")
     service_path = "case__service"
     list_display = ("case", "show_service", "reason", "by", "created_at", "until", "in_force")
     list_filter = (only("case__service"),)
     list_select_related = ("case__service", "by")
     search_fields = ("case__name", "case__class_name", "by__username")
     autocomplete_fields = ("case",)
-    ordering = ("-id",)
-    actions_detail = ("lift",)
-
-    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
-        told = ("case", "reason", "until")
-        return (*told, "by", "created_at", "lifted_at", "lifted_by") if obj else told
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
-        return self.get_fields(request, obj) if obj else ()
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Superusers, and whoever is approver or operator of some service; the service says of which."""
-        if not self.has_module_permission(request):
-            return False
-        return request.user.is_superuser or bool(services_as(request, *KEEPERS))
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_lift_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        """Approvers and operators, while it is in force."""
-        mine = self.get_queryset(request).filter(pk=object_id)
-        if not request.user.is_superuser:
-            mine = mine.filter(case__service__in=services_as(request, *KEEPERS))
-        return any(quarantine.in_force for quarantine in mine)
 
     def save_model(self, request: HttpRequest, obj: Quarantine, form: Any, change: bool) -> None:
         made = quarantine_case(case=obj.case, user=acting_user(request), reason=obj.reason, until=obj.until)
@@ -105,15 +78,15 @@ class QuarantineAdmin(RefusalsAsMessages, MemberAdmin):
         ),
     )
     def lift(self, request: HttpRequest, form: forms.Form, object_id: str) -> HttpResponse:
-        quarantine = self.get_object(request, object_id)
-        try:
-            if quarantine is not None:
-                words = {"comment": form.cleaned_data["comment"]}
-                lift_quarantine(quarantine=quarantine, user=acting_user(request), **words)
-                self.message_user(request, f"Lifted: {quarantine}.", messages.SUCCESS)
-        except DomainError as error:
-            self.message_user(request, str(error), messages.ERROR)
-        return back_to(self, object_id)
+        return self.lift_and_say(request, form, object_id)
+
+    def not_lifted(self, rows: Any) -> QuarantineQuerySet:
+        return rows.in_force()
+
+    def lift_one(self, request: HttpRequest, object_id: str, comment: str) -> str:
+        quarantine = self.get_queryset(request).select_related("case__service").get(pk=object_id)
+        lift_quarantine(quarantine=quarantine, user=acting_user(request), comment=comment)
+        return f"Lifted: {quarantine}."
 
     @display(description="service")
     def show_service(self, quarantine: Quarantine) -> str:
