@@ -25,7 +25,7 @@ from apps.builds import trends
 from apps.builds.compare import PAGE, PAGE_LIMIT, Comparison, Kind, Slower, compare_builds, to_json
 from apps.builds.coverage import compare_coverage, coverage_report
 from apps.builds.history import RUNS, RUNS_LIMIT, bounded_search, case_history, search_cases
-from apps.builds.models import Build, Report, ReportFile, TestCase, TestResult
+from apps.builds.models import Build, Report, ReportFile, TestCase, TestResult, is_complete
 from apps.builds.parsers.case import Outcome
 from apps.builds.received import ReceivedFile, ReportsParser
 from apps.builds.report import FAILURES_SHOWN, SLOWEST_SHOWN, failures, slowest_cases
@@ -155,10 +155,8 @@ class ReportSerializer(Representation):
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        asked = ("type", "parsed", "lines_total", "problem")
-        complete = Report(**{name: row[name] for name in asked}).complete
         own = {name: row[name] for name in ReportSerializer.columns if name != "asserted_by__username"}
-        return own | {"asserted_by": row["asserted_by__username"], "complete": complete}
+        return own | {"asserted_by": row["asserted_by__username"], "complete": is_complete(row)}
 
 
 class BuildSerializer(Representation):

@@ -15,7 +15,7 @@ from django.db.models import BinaryField, F, Func, Q, QuerySet, Value
 from psycopg2 import errors
 
 from apps.builds.compare import outcome_json
-from apps.builds.models import Report, TestCase, TestResult
+from apps.builds.models import Report, TestCase, TestResult, is_complete
 from apps.builds.outcomes import SIZE, Ended, ended
 from apps.builds.parsers.case import Outcome
 from apps.catalog.models import Service
@@ -139,7 +139,7 @@ def case_history(case: TestCase, *, limit: int = RUNS, branch: str = "") -> Hist
                 commit=row["build__commit"],
                 source_version=row["build__source_version"],
                 finished_at=row["build__finished_at"],
-                complete=Report(type="TEST", parsed=row["parsed"], problem=row["problem"]).complete,
+                complete=is_complete({"type": "TEST", **row}),
                 ended=ended(bytes(row["at"])) if row["at"] else None,
                 message=messages.get(row["id"], ""),
             )

@@ -1,6 +1,8 @@
 """Builds as CodeBuild ran them, and the evidence that they left."""
 
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -182,9 +184,15 @@ class Report(models.Model):
 
     @property
     def complete(self) -> bool:
-        """Whether a gate may rely on it: raw files read to the end and every count explained."""
-        read = self.lines_total if self.type == "CODE_COVERAGE" else self.parsed
-        return read is not None and not self.problem
+        """Whether a gate may rely on it."""
+        told = {"type": self.type, "parsed": self.parsed, "lines_total": self.lines_total}
+        return is_complete({**told, "problem": self.problem})
+
+
+def is_complete(report: Mapping[str, Any]) -> bool:
+    """Whether a gate may rely on a report of these columns: read to the end, and every count explained."""
+    read = report["lines_total"] if report["type"] == "CODE_COVERAGE" else report["parsed"]
+    return read is not None and not report["problem"]
 
 
 class ReportOutcomes(models.Model):

@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 
 from apps.api import below
 from apps.builds.coverage import COVERAGE, share
-from apps.builds.models import Build, Report
+from apps.builds.models import Build, Report, is_complete
 
 SHOWN = 30  # builds
 SHOWN_LIMIT = 200
@@ -63,10 +63,6 @@ def _totals(reports: Iterable[dict[str, Any]]) -> dict[str, Any]:
     counts = {name: sum(each[name] for each in tests) for name in COUNTERS}
     lines = sum(each["lines_covered"] for each in covered)
     total = sum(each["lines_total"] for each in covered)
-    complete = (
-        Report(**{name: each[name] for name in ("type", "parsed", "problem", "lines_total")}).complete
-        for each in reports
-    )
     return {
         "tests": sum(counts.values()),
         **counts,
@@ -75,5 +71,5 @@ def _totals(reports: Iterable[dict[str, Any]]) -> dict[str, Any]:
         "lines_covered": lines if covered else None,
         "lines_total": total if covered else None,
         "line_rate": share(lines, total),
-        "complete": all(complete),
+        "complete": all(map(is_complete, reports)),
     }
