@@ -52,7 +52,7 @@ def held(tide, others):
 
 
 def test_who_holds_the_lock_is_named_with_the_way_out(tide, held, settings):
-    settings.MIGRATION_LOCK_TIMEOUT_S = 1
+    settings.MIGRATION_LOCK_TIMEOUT_S = 0.3
     settings.MIGRATION_LOCK_TRIES = 3
     tide.add("0002_mark", "ALTER TABLE tide_mark ADD height integer")
     with pytest.raises(LockNotGranted) as caught:
