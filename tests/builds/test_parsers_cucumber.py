@@ -33,7 +33,9 @@ def found(*features):
 
 
 def test_a_scenario_is_a_case_of_its_feature():
-    assert found(feature(scenario(step(), step()))) == [Case("F", "f.feature", "s", Outcome.PASSED, 10)]
+    assert found(feature(scenario(step(), step()))) == [
+        Case("F", "f.feature", "s", Outcome.PASSED, 10, file="f.feature", line=3)
+    ]
 
 
 @pytest.mark.parametrize(

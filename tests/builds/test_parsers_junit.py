@@ -99,6 +99,21 @@ def test_a_case_that_is_listed_twice_is_two_cases():
     assert [case.outcome for case in read(suite(twice))] == [Outcome.FAILED, Outcome.PASSED]
 
 
+def test_file_and_line_are_those_of_the_case_or_its_suite():
+    found = read(
+        suite(
+            '<testcase name="a" file="a.py" line="7"/>',
+            suite('<testcase name="b" line="x"/>', attributes='name="inner"'),
+            '<testcase name="c" file="c.py"><failure>no</failure></testcase>',
+            attributes='name="outer" file="s.py"',
+        )
+    )
+    assert [(case.file, case.line) for case in found] == [("a.py", 7), ("s.py", None), ("c.py", None)]
+    assert [case.outcome for case in found] == [Outcome.PASSED, Outcome.PASSED, Outcome.FAILED]
+    (alone,) = read(suite('<testcase name="d" line="9"/>'))
+    assert (alone.file, alone.line) == ("", 9)
+
+
 def test_nested_suites_give_their_own_name():
     text = suite(
         '<testcase name="a"/>',

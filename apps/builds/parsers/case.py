@@ -43,8 +43,9 @@ class Attempt:
 class Case:
     """A test case as one report tells it.
 
-    ``message`` is the one line that people read first, ``details`` the trace below it. ``attempts`` are all
-    runs in order if the report tells of more than one; ``outcome`` is then what the tool made of them.
+    ``message`` is the one line that people read first, ``details`` the trace below it. ``file`` and ``line``
+    are where the test is, where the report says so. ``attempts`` are all runs in order if the report tells of
+    more than one; ``outcome`` is then what the tool made of them.
     """
 
     suite: str
@@ -54,6 +55,8 @@ class Case:
     duration_ns: int = 0
     message: str = ""
     details: str = ""
+    file: str = ""
+    line: int | None = None
     attempts: tuple[Attempt, ...] = ()
 
     @property

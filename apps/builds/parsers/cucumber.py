@@ -98,6 +98,7 @@ class _Element:
     """A scenario or a background."""
 
     name: str = ""
+    line: int | None = None
     is_background: bool = False
     result: _Result = field(default_factory=_Result)
 
@@ -128,7 +129,7 @@ def _feature(reader: JsonReader) -> Iterator[Case]:
     if not keys:
         raise reader.refusal("not Cucumber JSON: an item of the list is no feature")
     for case in scenarios:
-        case.suite, case.class_name = name, uri
+        case.suite, case.class_name, case.file = name, uri, uri
         yield case
 
 
@@ -142,6 +143,9 @@ def _element(reader: JsonReader) -> _Element:
             kind = _text(reader.value())
         elif key == "keyword":
             keyword = _text(reader.value())
+        elif key == "line":
+            line = reader.value()
+            element.line = line if type(line) is int and 0 < line < 10**9 else None
         elif key in {"steps", "before", "after"} and reader.peek() == "[":
             for _ in reader.items():
                 element.result.add(reader.value(_STEP), is_step=key == "steps")
@@ -164,6 +168,7 @@ def _case(element: _Element, background: _Result) -> Case:
         result.duration_ns,
         result.message,
         result.details if result.details != result.message else "",
+        line=element.line,
     )
 
 

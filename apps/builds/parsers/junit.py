@@ -60,8 +60,8 @@ class _Reader(XmlReader[Case | Passed]):
     def __init__(self) -> None:
         super().__init__()
         self.declared = 0
-        self.suites: list[str] = []  # names of the open ones
-        self.suite = ""  # that of the innermost
+        self.suites: list[tuple[str, str]] = []  # name and file of the open ones
+        self.suite = self.file = ""  # those of the innermost
         self.opened: Passed | None = None  # the open case, as if it passed
         self.case: Case | None = None  # the open case, once it tells more
         self.outer_depth = 0  # of the innermost element that is open and not in a case
@@ -84,6 +84,11 @@ class _Reader(XmlReader[Case | Passed]):
         if len(class_name) + len(name) > NAME_LIMIT:
             class_name, name = class_name[:NAME_LIMIT], name[:NAME_LIMIT]
         self.opened = (self.suite, class_name, name, seconds_ns(time))
+        if self.file or "file" in attributes or "line" in attributes:
+            self.case = case = as_case(self.opened)
+            case.file = attributes.get("file", "")[:NAME_LIMIT] or self.file
+            line = attributes.get("line", "")
+            case.line = int(line) if re.fullmatch(r"[0-9]{1,9}", line) else None
 
     def end_case(self, tag: str) -> None:
         if tag != "testcase" or self.opened is None:
@@ -120,7 +125,7 @@ class _Reader(XmlReader[Case | Passed]):
             self.outer_depth = self.depth
             if tag in _SUITES:
                 self.suites.pop()
-                self.suite = self.suites[-1] if self.suites else ""
+                self.suite, self.file = self.suites[-1] if self.suites else ("", "")
 
     def finish(self) -> None:
         if self.declared and not self.count:
@@ -133,7 +138,8 @@ class _Reader(XmlReader[Case | Passed]):
             self.parser.StartElementHandler = self.start_case
             self.parser.EndElementHandler = self.end_case
         self.suite = attributes.get("name", "")[:NAME_LIMIT]
-        self.suites.append(self.suite)
+        self.file = attributes.get("file", "")[:NAME_LIMIT] or self.file
+        self.suites.append((self.suite, self.file))
 
     def begin_result(self, tag: str, attributes: dict[str, str]) -> None:
         message = attributes.get("message", "") or attributes.get("type", "")
