@@ -396,6 +396,8 @@ def _failures(reports: Reports) -> dict[int, tuple[FailureFact, ...]]:
                 message=each["message"],
             )
             for report, each in its
+            # One whose test lost its row has no name; the report's counters have it still.
+            if each["case"] in names
         )
         for build, its in chosen.items()
     }

@@ -69,6 +69,16 @@ class GatherTests(TestCase):
         ]
         assert len(facts.failures[0].message) == 300
 
+    def test_a_failure_whose_test_is_gone_is_only_counted(self):
+        unit = make_report(self.build, name="unit", failed=2)
+        make_result(unit, name="test_red")
+        gone = make_result(unit, name="test_gone").case
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM builds_testcase WHERE id = %s", [gone.pk])
+        facts = self.gather()
+        assert [failure.name for failure in facts.failures] == ["tests.test_example::test_red"]
+        assert facts.reports[0].failed == 2
+
     def test_it_tells_the_last_stay_upstream(self):
         first = make_occupancy(make_deployment(self.cast.staging, self.release))
         first.until = first.since
