@@ -64,8 +64,12 @@ def _client(
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,
         retries={"mode": "standard", "total_max_attempts": attempts},
-        # Buckets as host names need DNS for each bucket, which a local endpoint has not.
-        s3={"addressing_style": "path" if os.environ.get("AWS_ENDPOINT_URL") else "auto"},
+        s3={
+            # Buckets as host names need DNS for each bucket, which a local endpoint has not.
+            "addressing_style": "path" if os.environ.get("AWS_ENDPOINT_URL") else "auto",
+            # What is put has its SHA-256 in a header that is signed; a signed payload would be hashed again.
+            "payload_signing_enabled": False,
+        },
     )
     region = _region()
     # A session of its own: boto3's default one is not safe to use from several threads.

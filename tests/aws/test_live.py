@@ -1,5 +1,7 @@
 """apps.aws against the embedded AWS."""
 
+import base64
+import hashlib
 import io
 import uuid
 
@@ -7,6 +9,7 @@ import pytest
 
 from apps.aws import codebuild, s3
 from apps.aws.errors import AwsError
+from apps.aws.session import client
 
 pytestmark = pytest.mark.integration
 
@@ -36,6 +39,20 @@ def test_objects_are_written_once_and_read_by_version(aws, versioned_bucket):
     assert told.etag_is_md5
     assert got.md5 == told.etag
     assert ticks
+
+
+def test_what_is_put_is_hashed_by_its_caller_alone(aws, versioned_bucket):
+    sent = []
+    client("s3").meta.events.register(
+        "before-send.s3.PutObject", lambda request, **_: sent.append(request.headers)
+    )
+    body = b"first"
+    sha256 = hashlib.sha256(body).digest()
+    s3.put_if_absent(bucket=versioned_bucket, key="a", body=io.BytesIO(body), sha256=sha256.hex())
+    (headers,) = sent
+    assert headers["x-amz-content-sha256"] == b"UNSIGNED-PAYLOAD"
+    assert headers["x-amz-checksum-sha256"] == base64.b64encode(sha256)
+    assert b";x-amz-checksum-sha256;" in headers["Authorization"]
 
 
 def test_larger_objects_are_not_read(aws, versioned_bucket):
