@@ -72,7 +72,8 @@ def test_readyz_says_when_the_database_is_away(client, monkeypatch):
     def refuse(_self):
         raise OperationalError("connection refused")
 
-    monkeypatch.setattr(BaseDatabaseWrapper, "cursor", refuse)
+    # Not cursor: Django leaves one of its own at the connection after a SimpleTestCase.
+    monkeypatch.setattr(BaseDatabaseWrapper, "ensure_connection", refuse)
     response = client.get("/readyz")
     assert (response.status_code, response.json()["reason"]) == (503, "PostgreSQL does not answer.")
     assert response["Retry-After"] == "5"
