@@ -69,9 +69,25 @@ def pretty(value: Any) -> SafeString:
     return format_html('<pre class="whitespace-pre-wrap break-all text-xs font-mono">{}</pre>', text)
 
 
+class VisibleOnlyFilter(RelatedOnlyFieldListFilter):
+    """Offers what the user sees in the list of its own, used or not.
+
+    Django's looks through all rows of the table for those that are used, which are few among many. It is left
+    to it where there is no such list.
+    """
+
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> Any:
+        site, model = model_admin.admin_site, field.remote_field.model
+        if not site.is_registered(model):
+            return super().field_choices(field, request, model_admin)
+        seen = site.get_model_admin(model).get_queryset(request).order_by().values("pk")
+        ordering = self.field_admin_ordering(field, request, model_admin)
+        return field.get_choices(include_blank=False, limit_choices_to={"pk__in": seen}, ordering=ordering)
+
+
 def only(path: str) -> tuple[str, type[RelatedOnlyFieldListFilter]]:
-    """A filter by a related row that offers only those which this user's rows have."""
-    return path, RelatedOnlyFieldListFilter
+    """A filter by a related row that offers only those which this user sees."""
+    return path, VisibleOnlyFilter
 
 
 class BoundedPaginator(Paginator):

@@ -135,6 +135,8 @@ class HookEventAdmin(ReadOnlyAdmin):
 @admin.register(Occupancy)
 class OccupancyAdmin(OfEnvironment):
     list_display = ("environment", "show_service", "release", "since", "until", "deployment")
+    # As they began, by the index that there is.
+    ordering = ("-id",)
     list_select_related = ("environment__service", "release", "deployment")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Occupancy]:
