@@ -134,7 +134,7 @@ class StandingTests(TestCase):
         assert [row["standing"] for row in client.get(path).json()["results"]] == [None, None]
         make_standing(self.cast.production, self.release)
         make_standing(self.cast.staging, self.release, "2 tests fail by now.")
-        with self.assertNumQueries(3):  # token with its user, environments, their upstreams
+        with self.assertNumQueries(2):  # token with its user, environments with their upstreams
             rows = client.get(path).json()["results"]
         standings = {row["slug"]: row["standing"] for row in rows}
         assert standings["staging"]["version"] == self.release.version
