@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiers import FIRST
+
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +32,10 @@ def test_each_tier_is_its_own_and_together_they_are_all():
     assert all(tiers)
     assert sum(len(tier) for tier in tiers) == len(everything)
     assert set().union(*tiers) == everything
+
+
+def test_what_begins_first_is_there():
+    assert [name for name in FIRST if not (ROOT / name).is_file()] == []
 
 
 def test_arguments_go_to_pytest_and_its_status_comes_back(tmp_path):
