@@ -237,8 +237,9 @@ def main() -> int:
     # Those that wait, with findings and approvals; the many others were superseded before they were judged.
     Promotion.objects.exclude(status=Promotion.Status.PENDING).delete()
     reconciler = Reconciler()
-    while reconciler.judge_promotions():
-        pass
+    # Each once: where that takes long, the first are due again before the last have been judged.
+    while Promotion.objects.pending().filter(decision=None).exists():
+        reconciler.judge_promotions()
     while reconciler.judge_one_running_release():
         pass
     site = Site(reader(User.objects.create(username="root", is_superuser=True)))
