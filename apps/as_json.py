@@ -43,7 +43,7 @@ class UTC(Func):
 def as_object(kind: type[serializers.Serializer[Any]], **given: str | BaseExpression) -> Func:
     """A serializer's fields as a JSON object: each from the column of its name unless another is given."""
     parts: list[Any] = []
-    for name, field in kind._declared_fields.items():
+    for name, field in kind().fields.items():
         value = given.get(name, name)
         parts += [Value(name), UTC(value) if isinstance(field, serializers.DateTimeField) else value]
     return Func(*parts, function="json_build_object", output_field=WrittenField())
