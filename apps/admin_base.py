@@ -5,7 +5,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.contrib.admin import RelatedOnlyFieldListFilter
+from django.contrib.admin import AllValuesFieldListFilter, RelatedOnlyFieldListFilter
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -88,6 +88,27 @@ class VisibleOnlyFilter(RelatedOnlyFieldListFilter):
 def only(path: str) -> tuple[str, type[RelatedOnlyFieldListFilter]]:
     """A filter by a related row that offers only those which this user sees."""
     return path, VisibleOnlyFilter
+
+
+class VisibleSlugFilter(AllValuesFieldListFilter):
+    """Offers the slugs of what the user sees, each once.
+
+    A thousand services have an environment called staging each, and nobody looks for one among thousands.
+    """
+
+    def __init__(
+        self, field: Any, request: HttpRequest, params: Any, model: Any, model_admin: Any, field_path: str
+    ) -> None:
+        super().__init__(field, request, params, model, model_admin, field_path)
+        self.title = field.model._meta.verbose_name
+        seen = model_admin.admin_site.get_model_admin(field.model).get_queryset(request)
+        # Django's are those of all rows, seen or not.
+        self.lookup_choices = seen.order_by(field.name).values_list(field.name, flat=True).distinct()
+
+
+def by_slug(path: str) -> tuple[str, type[AllValuesFieldListFilter]]:
+    """A filter by the slug of a related row, such as an environment's."""
+    return f"{path}__slug", VisibleSlugFilter
 
 
 class BoundedPaginator(Paginator):

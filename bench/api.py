@@ -23,7 +23,6 @@ from bench import _django
 
 _django.set_up()
 
-from django.core.handlers.wsgi import WSGIHandler
 from django.db import connection
 from django.db.models import JSONField, Model, Prefetch, QuerySet
 from django.db.models.functions import Cast
@@ -51,6 +50,7 @@ from apps.promotions.reconcile import Reconciler
 from apps.releases.api import ReleaseSerializer
 from apps.releases.models import Release
 from backend import urls
+from backend.wsgi import application
 from bench import _processor, _world
 
 SIZE = _world.Size(services=60, builds=10, cases=2_000, environments=3)
@@ -177,7 +177,7 @@ class Site:
     """The WSGI application, asked with a token."""
 
     def __init__(self, secret: str) -> None:
-        self.application, self.secret = WSGIHandler(), secret
+        self.application, self.secret = application, secret
 
     def get(self, address: str) -> bytes:
         where, _, query = address.partition("?")

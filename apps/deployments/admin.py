@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.decorators import display
 
-from apps.admin_base import LABELS, ReadOnlyAdmin, ReadOnlyInline, only
+from apps.admin_base import LABELS, ReadOnlyAdmin, ReadOnlyInline, by_slug, only
 from apps.deployments.foreign import origin_in_words
 from apps.deployments.models import Deployment, HookEvent, Occupancy, Target
 from apps.deployments.page import story
@@ -22,7 +22,7 @@ class OfEnvironment(ReadOnlyAdmin):
     """What belongs to an environment, with its service named."""
 
     service_path = "environment__service"
-    list_filter: Any = (only("environment__service"), only("environment"))
+    list_filter: Any = (only("environment__service"), by_slug("environment"))
 
     @display(description="service", ordering="environment__service__slug")
     def show_service(self, row: Deployment | Occupancy) -> str:
@@ -93,7 +93,7 @@ class DeploymentAdmin(OfEnvironment):
 class TargetAdmin(ReadOnlyAdmin):
     service_path = "deployment__environment__service"
     list_display = ("target_id", "deployment", "show_status", "updated_at")
-    list_filter = (only("deployment__environment__service"), only("deployment__environment"))
+    list_filter = (only("deployment__environment__service"), by_slug("deployment__environment"))
     list_select_related = ("deployment",)
     ordering = ("-id",)
     search_fields = ("=target_id", "=deployment__codedeploy_id")

@@ -17,7 +17,7 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from apps.access.permissions import acting_user
-from apps.admin_base import LABELS, MemberAdmin, ReadOnlyAdmin, RefusalsAsMessages, only, pretty
+from apps.admin_base import LABELS, MemberAdmin, ReadOnlyAdmin, RefusalsAsMessages, by_slug, only, pretty
 from apps.catalog.admin import EnvironmentAdmin
 from apps.catalog.models import Environment
 from apps.errors import Invalid
@@ -141,7 +141,7 @@ class PolicyAdmin(RefusalsAsMessages, MemberAdmin):
     form = PolicyForm
     service_path = "environment__service"
     list_display = ("__str__", "show_service", "show_rules", "created_by", "created_at")
-    list_filter = (only("environment__service"), only("environment"))
+    list_filter = (only("environment__service"), by_slug("environment"))
     list_select_related = ("environment__service", "created_by")
     ordering = ("-id",)
 
@@ -213,7 +213,7 @@ class DecisionAdmin(ReadOnlyAdmin):
     service_path = "environment__service"
     list_display = ("id", "release", "show_service", "environment", "show_verdict", "policy", "evaluated_at")
     list_display_links = ("id", "release")
-    list_filter = (only("environment__service"), only("environment"), "verdict")
+    list_filter = (only("environment__service"), by_slug("environment"), "verdict")
     list_select_related = ("environment__service", "release", "policy__environment")
     list_defer = ("facts", "policy__rules")
     search_fields = ("release__version", "=release__digest")

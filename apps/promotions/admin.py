@@ -15,7 +15,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from apps.access.models import User
 from apps.access.permissions import acting_user
-from apps.admin_base import LABELS, CommentForm, ReadOnlyAdmin, ReadOnlyInline, back_to, dialog, only
+from apps.admin_base import LABELS, CommentForm, ReadOnlyAdmin, ReadOnlyInline, back_to, by_slug, dialog, only
 from apps.catalog.models import Environment
 from apps.catalog.permissions import MOVERS, Role, services_as
 from apps.errors import DomainError
@@ -82,7 +82,7 @@ class PromotionAdmin(ReadOnlyAdmin):
     list_display_links = ("id", "release")
     list_filter = (
         only("environment__service"),
-        only("environment"),
+        by_slug("environment"),
         "status",
         "decision__verdict",
         "rollback",

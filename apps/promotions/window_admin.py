@@ -14,7 +14,7 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from apps.access.permissions import acting_user
-from apps.admin_base import LABELS, MemberAdmin, RefusalsAsMessages, only
+from apps.admin_base import LABELS, MemberAdmin, RefusalsAsMessages, by_slug, only
 from apps.catalog.models import Environment
 from apps.catalog.permissions import Role, services_as
 from apps.errors import Invalid
@@ -63,7 +63,7 @@ class WindowAdmin(RefusalsAsMessages, MemberAdmin):
     form = WindowForm
     service_path = "environment__service"
     list_display = ("name", "show_service", "environment", "show_kind", "timezone", "show_open", "show_next")
-    list_filter = (only("environment__service"), only("environment"), "kind")
+    list_filter = (only("environment__service"), by_slug("environment"), "kind")
     list_select_related = ("environment__service",)
     search_fields = ("name", "environment__slug", "environment__service__slug")
     ordering = ("-id",)
