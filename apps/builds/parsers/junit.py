@@ -35,7 +35,7 @@ from apps.builds.parsers.case import (
     first_line,
 )
 from apps.builds.parsers.duration import seconds_ns
-from apps.builds.parsers.xml import XmlReader
+from apps.builds.parsers.plain_cases import PlainCaseReader
 
 ATTEMPT_LIMIT = 100  # attempts kept of one case
 
@@ -51,7 +51,7 @@ def cases(stream: IO[bytes]) -> Iterator[Case | Passed]:
     return _Reader().read(stream)
 
 
-class _Reader(XmlReader[Case | Passed]):
+class _Reader(PlainCaseReader):
     """Hears cases without the detour by ``start`` and ``end``, since nearly all tags are theirs.
 
     An open case does not count in ``depth``.
@@ -61,7 +61,7 @@ class _Reader(XmlReader[Case | Passed]):
         super().__init__()
         self.declared = 0
         self.suites: list[tuple[str, str]] = []  # name and file of the open ones
-        self.suite = self.file = ""  # those of the innermost
+        self.file = ""  # of the innermost, as is ``suite``
         self.opened: Passed | None = None  # the open case, as if it passed
         self.case: Case | None = None  # the open case, once it tells more
         self.outer_depth = 0  # of the innermost element that is open and not in a case
@@ -70,12 +70,16 @@ class _Reader(XmlReader[Case | Passed]):
         self.earlier: list[Attempt] = []
         self.later: list[Attempt] = []
 
+    def may_be_plain(self) -> bool:
+        return self.opened is None and bool(self.suites) and not self.file
+
     def start_case(self, tag: str, attributes: dict[str, str]) -> None:
         if tag != "testcase":
             self._start(tag, attributes)
             return
         if self.opened is not None:
             raise self.refusal("a testcase lies inside another")
+        self.attributes = attributes
         try:
             class_name, name, time = attributes["classname"], attributes["name"], attributes["time"]
         except KeyError:

@@ -8,7 +8,7 @@ tag with its attributes, the open elements, and every distinct name.
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Generic, TypeVar
 from xml.parsers import expat
@@ -75,10 +75,15 @@ class XmlReader(Generic[T]):
 
     def read(self, stream: IO[bytes]) -> Iterator[T]:
         """Yield what the subclass finds, in order; raise ReportRefused where it cannot be read on."""
-        for _ in feed(self.parser, stream):
+        for _ in feed(self.parser, stream, self.parse):
             if self.found:
                 yield from self._take()
         self.finish()
+
+    def parse(self, chunk: bytes) -> int:
+        """Have the parser read on; return how many bytes it was given."""
+        self.parser.Parse(chunk, False)
+        return len(chunk)
 
     def refusal(self, cause: str) -> ReportRefused:
         """A refusal with the place where the parser is."""
@@ -160,14 +165,23 @@ def root(stream: IO[bytes]) -> Root:
     return Root(name, namespace, attributes, child)
 
 
-def feed(parser: expat.XMLParserType, stream: IO[bytes]) -> Iterator[int]:
-    """Feed a stream to its end, yielding after each piece its size; raise ReportRefused beyond the bounds."""
-    fed = 0
+def feed(
+    parser: expat.XMLParserType, stream: IO[bytes], parse: Callable[[bytes], int] | None = None
+) -> Iterator[int]:
+    """Feed a stream to its end, yielding after each piece its size; raise ReportRefused beyond the bounds.
+
+    ``parse`` gives a piece to the parser, or what it has not read itself, and returns the bytes of that.
+    """
+    fed = given = 0
     try:
         for chunk in _chunks(stream):
-            parser.Parse(chunk, False)
             fed += len(chunk)
-            if fed - parser.CurrentByteIndex > TOKEN_LIMIT:
+            if parse is None:
+                parser.Parse(chunk, False)
+                given = fed
+            else:
+                given += parse(chunk)
+            if given - parser.CurrentByteIndex > TOKEN_LIMIT:
                 raise refusal(parser, f"a tag or comment is larger than {TOKEN_LIMIT:,} bytes")
             if len(parser.intern) > NAME_COUNT_LIMIT:
                 raise refusal(
