@@ -52,9 +52,11 @@ def open_book(*, service: int, group: str) -> CaseBook:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT string_agg(int8send(c.id), ''::bytea), string_agg(int4send(c.position), ''::bytea)
-            FROM builds_testcase c JOIN builds_reportgroup g ON g.id = c.report_group_id
-            WHERE g.service_id = %s AND g.name = %s AND c.position IS NOT NULL
+            SELECT string_agg(int8send(id), ''::bytea), string_agg(int4send(position), ''::bytea)
+            FROM builds_testcase
+            WHERE position IS NOT NULL AND report_group_id = (
+                SELECT id FROM builds_reportgroup WHERE service_id = %s AND name = %s
+            )
             """,
             [service, group],
         )
