@@ -430,9 +430,20 @@ TIMES = st.datetimes(datetime(2024, 1, 1), datetime(2026, 12, 31)).map(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(first=TIMES, rule=RULES)
 def test_it_opens_when_dateutil_says(first, rule):
+    opens_when_dateutil_says(first, rule)
+
+
+@pytest.mark.full
+@settings(max_examples=3000, deadline=None)
+@given(first=TIMES, rule=RULES)
+def test_it_always_opens_when_dateutil_says(first, rule):
+    opens_when_dateutil_says(first, rule)
+
+
+def opens_when_dateutil_says(first, rule):
     window = window_fact(f"{first:%Y-%m-%dT%H:%M}", 1, rule)
     at = first.replace(tzinfo=UTC)
     last = at + timedelta(days=364)
