@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parents[2]
 SERVER = {
     "SECRET_KEY": "x9" * 32 + "some-more-characters",

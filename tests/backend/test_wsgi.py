@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.backend.test_settings import ROOT, SERVER
 
 
+@pytest.mark.integration
 def test_what_workers_share_is_loaded_and_left_alone_by_the_garbage_collector() -> None:
     code = (
         "import gc, sys, backend.wsgi; print("

@@ -126,6 +126,7 @@ def test_names_cannot_steer_a_terminal(tmp_path, capsys):
     assert "\u202e" not in output
 
 
+@pytest.mark.integration
 def test_it_needs_no_environment(good):
     done = subprocess.run(
         [sys.executable, "manage.py", "reports", "parse", "--json", str(good)],

@@ -174,6 +174,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.integration
 def test_the_command_works_in_an_empty_environment(checkout, wheelhouse, tmp_path):
     output = tmp_path / "bundle.tar"
     done = run(
@@ -188,6 +189,7 @@ def test_the_command_works_in_an_empty_environment(checkout, wheelhouse, tmp_pat
         assert json.load(io.TextIOWrapper(member))["service"] == "web"
 
 
+@pytest.mark.integration
 def test_the_command_says_what_is_wrong_without_a_traceback(tmp_path, wheelhouse):
     done = run("bundle", "--root", make_tree(tmp_path / "tree"), "--wheelhouse", wheelhouse)
     assert done.returncode == 1

@@ -95,6 +95,7 @@ def test_a_misspelt_event_is_an_error_where_the_revision_is_deployed(tmp_path, c
     assert "error: There is no lifecycle event 'AfterInstal'" in output
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "arguments",
     [["lint_appspec", "--root", ".", "appspec.yml"], ["lint_buildspec", "--json", "buildspec.yml"]],
