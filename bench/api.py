@@ -34,13 +34,17 @@ from rest_framework.viewsets import ModelViewSet
 
 from apps.access.models import Token, User
 from apps.access.services import create_token
-from apps.api import Representation
 from apps.builds.api import BuildSerializer, TestResultSerializer, with_release
 from apps.builds.models import Build, TestResult
 from apps.catalog.api import EnvironmentSerializer, ServiceSerializer
 from apps.catalog.models import Environment, Membership, Service
 from apps.catalog.visibility import VisibleMixin
-from apps.deployments.api import DeploymentSerializer, HookEventSerializer, TargetDetailSerializer
+from apps.deployments.api import (
+    DeploymentBriefSerializer,
+    DeploymentSerializer,
+    HookEventSerializer,
+    TargetDetailSerializer,
+)
 from apps.deployments.models import Deployment, HookEvent, Target
 from apps.gates.api import DecisionSerializer
 from apps.gates.models import Decision
@@ -97,9 +101,12 @@ def plain_views(
     return type(f"{serializer.__name__}ViewSet", (VisibleMixin, ModelViewSet), attributes)
 
 
-def columns(representation: type[Representation], **instead: str) -> list[str]:
-    """What ours asks for; where PostgreSQL writes JSON, the column ``instead``, or "" for rows below."""
-    return [column for each in representation.columns if (column := instead.get(each, each))]
+RELEASE = ("release_id", "release__version", "release__commit", "release__digest")
+
+
+def columns(asked: Iterable[str], **instead: Iterable[str]) -> list[str]:
+    """What ours asks for; where PostgreSQL writes JSON, the columns ``instead``: none for rows below."""
+    return [column for each in asked for column in instead.get(each, [each])]
 
 
 def register_plain() -> None:
@@ -107,17 +114,25 @@ def register_plain() -> None:
     place = ("environment__service", "environment__service")
     event = plain(HookEvent, HookEventSerializer().fields)
     target = plain(Target, TargetDetailSerializer.columns, events=event)
-    deployment = plain(Deployment, DeploymentSerializer.own, targets=target)
+    own = columns(DeploymentSerializer.own, release_json=RELEASE)
+    deployment = plain(Deployment, own, targets=target)
     approval = plain(Approval, ("user__username", "verdict", "comment", "created_at", "withdrawn_at"))
     promotion = plain(
         Promotion,
-        columns(PromotionSerializer, findings_json="decision__findings", approvals_json=""),
+        columns(
+            PromotionSerializer.columns,
+            release_json=RELEASE,
+            findings_json=["decision__findings"],
+            deployment_json=[f"deployment__{each}" for each in DeploymentBriefSerializer().fields],
+            approvals_json=[],
+        ),
         approvals=approval,
     )
-    decision = plain(Decision, columns(DecisionSerializer, findings_json="findings"))
+    told = columns(DecisionSerializer.columns, release_json=RELEASE, findings_json=["findings"])
+    decision = plain(Decision, told)
     environment = plain(
         Environment,
-        columns(EnvironmentSerializer, unmet_json="standing__unmet", upstreams_json=""),
+        columns(EnvironmentSerializer.columns, unmet_json=["standing__unmet"], upstreams_json=[]),
         upstreams=plain(Environment, ["slug"]),
     )
     people = Prefetch("approvals", Approval.objects.select_related("user"))

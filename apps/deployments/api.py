@@ -14,12 +14,12 @@ from apps.deployments.causes import KNOWN, cause_of
 from apps.deployments.foreign import origin_in_words
 from apps.deployments.models import Deployment, FlightRecord, HookEvent, Target
 from apps.deployments.records import MIGRATION_RESULTS, RESULTS
-from apps.releases.api import ReleaseBriefSerializer
+from apps.releases.api import ReleaseBriefSerializer, brief_release
 from apps.releases.models import Release
 
 
 class HookEventSerializer(Representation):
-    """An event in short; PostgreSQL writes it."""
+    # PostgreSQL builds it: with_hosts.
 
     name = serializers.CharField()
     status = serializers.CharField(help_text="CodeDeploy's own.")
@@ -137,7 +137,7 @@ class HookEventDetailSerializer(HookEventSerializer):
 
 
 class TargetSerializer(Representation):
-    """A host in short; PostgreSQL writes it."""
+    # PostgreSQL builds it: with_hosts.
 
     target_id = serializers.CharField()
     status = serializers.CharField(help_text="CodeDeploy's own.")
@@ -163,30 +163,13 @@ class TargetDetailSerializer(TargetSerializer):
 class DeploymentBriefSerializer(Representation):
     """A deployment where something else is the subject."""
 
+    # PostgreSQL builds it, for apps.promotions.
+
     id = serializers.IntegerField()
     codedeploy_id = serializers.CharField(allow_null=True)
     status = serializers.ChoiceField(Deployment.Status.choices)
     error_code = serializers.CharField()
     error_message = serializers.CharField()
-
-    # Of a row that has a deployment.
-    columns = (
-        "deployment_id",
-        "deployment__codedeploy_id",
-        "deployment__status",
-        "deployment__error_code",
-        "deployment__error_message",
-    )
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "id": row["deployment_id"],
-            "codedeploy_id": row["deployment__codedeploy_id"],
-            "status": row["deployment__status"],
-            "error_code": row["deployment__error_code"],
-            "error_message": row["deployment__error_message"],
-        }
 
 
 class DeploymentSerializer(Representation):
@@ -221,7 +204,7 @@ class DeploymentSerializer(Representation):
         "id",
         "environment__service__slug",
         "environment__slug",
-        *ReleaseBriefSerializer.columns,
+        "release_json",
         # The other end of a one-to-one in apps.promotions; null without one.
         "promotion",
         "origin",
@@ -243,12 +226,11 @@ class DeploymentSerializer(Representation):
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        released = row["release_id"] is not None
         return {
             "id": row["id"],
             "service": row["environment__service__slug"],
             "environment": row["environment__slug"],
-            "release": ReleaseBriefSerializer.of(row) if released else None,
+            "release": row["release_json"],
             "promotion": row["promotion"],
             "origin": row["origin"],
             "creator": row["creator"],
@@ -275,11 +257,12 @@ class DeploymentDetailSerializer(DeploymentSerializer):
     targets = TargetDetailSerializer(many=True)
 
     # Its hosts come row by row.
-    columns = DeploymentSerializer.own
+    columns = (*DeploymentSerializer.own, "release__version")
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        release = Release(version=row["release__version"]) if row["release_id"] is not None else None
+        version = row["release__version"]
+        release = Release(version=version) if version is not None else None
         told = {name: row[name] for name in ("origin", "creator", "description", "revision", "rolls_back")}
         said = origin_in_words(Deployment(release=release, **told))
         targets = [TargetDetailSerializer.of(each) for each in row["hosts"]]
@@ -296,12 +279,13 @@ class DeploymentFilter(django_filters.FilterSet):
 
 
 def with_hosts(deployments: QuerySet[Deployment]) -> QuerySet[Deployment]:
-    """Each deployment with ``hosts``: its targets with their events, in short."""
+    """Each deployment with ``release_json``, and ``hosts``: its targets with their events, in short."""
     events = HookEvent.objects.filter(target=OuterRef("pk")).order_by("position")
     targets = Target.objects.filter(deployment=OuterRef("pk")).order_by("target_id")
     written = Listed(events.values(told=as_object(HookEventSerializer)))
     told = as_object(TargetSerializer, events=written)
-    return deployments.annotate(hosts=as_written(Listed(targets.values(told=told))))
+    hosts = as_written(Listed(targets.values(told=told)))
+    return deployments.annotate(release_json=brief_release(), hosts=hosts)
 
 
 class DeploymentViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, viewsets.GenericViewSet):

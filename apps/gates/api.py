@@ -18,7 +18,7 @@ from apps.gates.parameters import json_schema
 from apps.gates.rules import RULES
 from apps.gates.rules.base import Rule
 from apps.gates.verdicts import Verdict
-from apps.releases.api import ReleaseBriefSerializer
+from apps.releases.api import ReleaseBriefSerializer, brief_release
 
 
 class RuleSerializer(Representation):
@@ -61,7 +61,9 @@ def describe(rule: Rule) -> dict[str, Any]:
 
 
 class FindingSerializer(Representation):
-    """What one rule says; Finding.to_json writes it."""
+    """What one rule says."""
+
+    # As Finding.to_json wrote it.
 
     rule = serializers.CharField()
     verdict = serializers.ChoiceField(Verdict.choices)
@@ -98,7 +100,7 @@ class DecisionSerializer(Representation):
         "id",
         "environment__service__slug",
         "environment__slug",
-        *ReleaseBriefSerializer.columns,
+        "release_json",
         *PolicyVersionSerializer.columns,
         "verdict",
         "findings_json",
@@ -111,7 +113,7 @@ class DecisionSerializer(Representation):
             "id": row["id"],
             "service": row["environment__service__slug"],
             "environment": row["environment__slug"],
-            "release": ReleaseBriefSerializer.of(row),
+            "release": row["release_json"],
             "policy": PolicyVersionSerializer.of(row),
             "verdict": row["verdict"],
             "findings": row["findings_json"],
@@ -147,7 +149,7 @@ class DecisionFilter(django_filters.FilterSet):
 class DecisionViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet[Decision]):
     """What the gates said, newest first; a new decision is written when facts, policy or verdict changed."""
 
-    queryset = Decision.objects.annotate(findings_json=as_written("findings"))
+    queryset = Decision.objects.annotate(release_json=brief_release(), findings_json=as_written("findings"))
     service_path = "environment__service"
     filterset_class = DecisionFilter
 

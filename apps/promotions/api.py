@@ -1,7 +1,7 @@
 """Promotions at the REST API: ask for one, approve, reject or cancel it, and wait for its end."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import django_filters
 from django.db.models import OuterRef, QuerySet
@@ -17,7 +17,7 @@ from rest_framework.reverse import reverse
 from apps.access.models import Scope
 from apps.access.permissions import acting_user, require_scope
 from apps.api import CommentSerializer, Polled, Representation, StrictSerializer, below, read_body
-from apps.as_json import Listed, as_object, as_written
+from apps.as_json import CompiledOnce, Listed, as_object, as_written
 from apps.builds.api import (
     ComparisonQuerySerializer,
     ComparisonSerializer,
@@ -29,6 +29,7 @@ from apps.catalog.acting import ActedOnViewSet
 from apps.catalog.models import Environment
 from apps.catalog.visibility import VisibleMixin, visible
 from apps.deployments.api import DeploymentBriefSerializer
+from apps.deployments.models import Deployment
 from apps.errors import NotFound
 from apps.gates.api import FindingSerializer
 from apps.gates.verdicts import Verdict
@@ -38,7 +39,7 @@ from apps.promotions.explanation import explain_promotion
 from apps.promotions.models import Approval, Override, Promotion
 from apps.promotions.override_api import OverrideBriefSerializer
 from apps.promotions.rollbacks import request_rollback
-from apps.releases.api import ReleaseBriefSerializer
+from apps.releases.api import ReleaseBriefSerializer, brief_release
 from apps.releases.models import Release
 
 
@@ -69,7 +70,7 @@ class RollbackRequestSerializer(CommentSerializer):
 
 
 class ApprovalSerializer(Representation):
-    """PostgreSQL writes it."""
+    # PostgreSQL builds it: with_json.
 
     user = serializers.CharField()
     verdict = serializers.ChoiceField(Approval.Verdict.choices)
@@ -138,17 +139,17 @@ class PromotionSerializer(Representation):
     updated_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)
 
-    columns = (
+    columns: ClassVar[tuple[str, ...]] = (
         "id",
         "environment__service__slug",
         "environment__slug",
-        *ReleaseBriefSerializer.columns,
+        "release_json",
         "status",
         "reason",
         "decision_id",
         "decision__verdict",
         "findings_json",
-        *DeploymentBriefSerializer.columns,
+        "deployment_json",
         "approvals_json",
         "rollback",
         "requested_by__username",
@@ -161,19 +162,18 @@ class PromotionSerializer(Representation):
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        deployed = row["deployment_id"] is not None
         return {
             "id": row["id"],
             "service": row["environment__service__slug"],
             "environment": row["environment__slug"],
-            "release": ReleaseBriefSerializer.of(row),
+            "release": row["release_json"],
             "status": row["status"],
             "final": row["status"] in Promotion.FINAL,
             "reason": row["reason"],
             "verdict": row["decision__verdict"],
             "findings": row["findings_json"] or [],
             "decision": row["decision_id"],
-            "deployment": DeploymentBriefSerializer.of(row) if deployed else None,
+            "deployment": row["deployment_json"],
             "approvals": row["approvals_json"],
             "rollback": row["rollback"],
             "requested_by": row["requested_by__username"],
@@ -193,6 +193,9 @@ class PromotionDetailSerializer(PromotionSerializer):
         many=True, help_text="What operators let it pass against, newest first, whether or not it counts."
     )
     links = LinksSerializer()
+
+    # For the links.
+    columns = (*PromotionSerializer.columns, "release_id", "deployment_id")
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
         return self.of(row) | {
@@ -251,10 +254,15 @@ class ExplanationSerializer(Representation):
 
 
 def with_json(promotions: QuerySet[Promotion]) -> QuerySet[Promotion]:
-    """Each promotion with ``findings_json``, those of its decision, and ``approvals_json``."""
+    """Each promotion with its release, deployment and approvals, and the findings of its decision."""
+    deployment = Deployment.objects.filter(pk=OuterRef("deployment"))
     approvals = Approval.objects.filter(promotion=OuterRef("pk")).order_by("created_at")
     told = as_object(ApprovalSerializer, user="user__username")
     return promotions.annotate(
+        release_json=brief_release(),
+        deployment_json=as_written(
+            CompiledOnce(deployment.values(told=as_object(DeploymentBriefSerializer)))
+        ),
         findings_json=as_written("decision__findings"),
         approvals_json=as_written(Listed(approvals.values(told=told))),
     )

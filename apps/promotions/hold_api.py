@@ -20,7 +20,7 @@ from apps.catalog.visibility import visible
 from apps.errors import NotFound
 from apps.promotions import holds
 from apps.promotions.models import Pin, Veto
-from apps.releases.api import ReleaseBriefSerializer
+from apps.releases.api import ReleaseBriefSerializer, brief_release
 from apps.releases.models import Release
 
 
@@ -64,7 +64,7 @@ class PinSerializer(Representation):
         "id",
         "environment__service__slug",
         "environment__slug",
-        *ReleaseBriefSerializer.columns,
+        "release_json",
         "reason",
         "by__username",
         "created_at",
@@ -79,7 +79,7 @@ class PinSerializer(Representation):
             "id": row["id"],
             "service": row["environment__service__slug"],
             "environment": row["environment__slug"],
-            "release": ReleaseBriefSerializer.of(row),
+            "release": row["release_json"],
             "reason": row["reason"],
             "by": row["by__username"],
             "created_at": row["created_at"],
@@ -104,7 +104,7 @@ class VetoSerializer(Representation):
         "id",
         "release__service__slug",
         "environment__slug",
-        *ReleaseBriefSerializer.columns,
+        "release_json",
         "reason",
         "by__username",
         "created_at",
@@ -118,7 +118,7 @@ class VetoSerializer(Representation):
             "id": row["id"],
             "service": row["release__service__slug"],
             "environment": row["environment__slug"],
-            "release": ReleaseBriefSerializer.of(row),
+            "release": row["release_json"],
             "reason": row["reason"],
             "by": row["by__username"],
             "created_at": row["created_at"],
@@ -176,7 +176,7 @@ class HoldViewSet(ActedOnViewSet):
 class PinViewSet(HoldViewSet):
     """Environments held at a release; newest first, those that were lifted too."""
 
-    queryset = Pin.objects.all()
+    queryset = Pin.objects.annotate(release_json=brief_release())
     related = ("environment__service",)
     serializer_class = PinSerializer
     service_path = "environment__service"
@@ -212,7 +212,7 @@ class PinViewSet(HoldViewSet):
 class VetoViewSet(HoldViewSet):
     """Releases kept from an environment, or from all; newest first, those that were lifted too."""
 
-    queryset = Veto.objects.all()
+    queryset = Veto.objects.annotate(release_json=brief_release())
     related = ("release__service", "environment")
     serializer_class = VetoSerializer
     service_path = "release__service"
