@@ -24,6 +24,8 @@ FIRST = (
     "tests/promotions/test_crashes.py",
     "tests/promotions/test_reconcile_processes.py",
     "tests/hooks/test_hooks_own.py",
+    "tests/e2e/test_demo.py",
+    "tests/e2e/test_demo_user.py",
 )
 
 
