@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# Seconds for one whole demo with all scenarios. Only one that hangs should meet it: with another demo beside it
-# and other work that had most of two processors it took 12 minutes, three builds included.
+# Seconds for one whole demo with all scenarios. Only one that hangs should meet it: with another demo beside
+# it and other work that had most of two processors it took 12 minutes, three builds included.
 WITHIN = 20 * 60
 CACHE = Path(os.environ.get("LOCKKEEPER_CACHE_DIR") or ROOT / ".local" / "cache").absolute()
 
