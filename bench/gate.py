@@ -440,8 +440,9 @@ def judge_all(reconciler: Reconciler) -> tuple[float, float]:
     """Seconds until a reconciler has judged all that wait, and of its own CPU in them."""
     Promotion.objects.update(lease_until=None)
     began, cpu = time.perf_counter(), time.process_time()
-    while reconciler.judge_promotions():
-        pass
+    # Each once: on a busy machine the first are due again before the last have been judged.
+    while Promotion.objects.pending().filter(lease_until=None).exists():
+        reconciler.judge_promotions()
     return time.perf_counter() - began, time.process_time() - cpu
 
 
