@@ -59,7 +59,7 @@ def delete_all_rows(test: TransactionTestCase) -> None:
     tables = set(connection.introspection.django_table_names(only_existing=True, include_views=False)) - kept
     # For a superuser: without triggers and foreign keys, so in any order.
     statements = ["SET LOCAL session_replication_role = replica"]
-    statements += [f"DELETE FROM {connection.ops.quote_name(table)}" for table in sorted(tables)]  # noqa: S608
+    statements += [f"DELETE FROM {connection.ops.quote_name(table)}" for table in sorted(tables)]  # noqa: S608  # names of tables that Django made
     connection.ops.execute_sql_flush(["; ".join(statements)])
 
 
