@@ -3,14 +3,14 @@
 from typing import Any, ClassVar
 
 import django_filters
-from django.db.models import QuerySet
+from django.db.models import Func, QuerySet
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.api import Representation, RowsMixin
-from apps.as_json import as_written
+from apps.as_json import WrittenField
 from apps.catalog.visibility import VisibleMixin
 from apps.errors import NotFound
 from apps.gates.models import Decision, Policy
@@ -73,6 +73,21 @@ class FindingSerializer(Representation):
         allow_null=True, help_text="When it could pass at the earliest by time alone; null if it cannot."
     )
     evidence = serializers.DictField()
+
+
+class WrittenFindings(Func):
+    """A column of findings, for the client alone.
+
+    Those of decisions made before there were earliest times have none, which the API says as null.
+    """
+
+    template = (
+        "CASE WHEN jsonb_path_exists(%(expressions)s, '$[*] ? (!(exists(@.earliest)))') THEN ("
+        "SELECT jsonb_agg('{\"earliest\": null}'::jsonb || finding ORDER BY number) "
+        "FROM jsonb_array_elements(%(expressions)s) WITH ORDINALITY AS found (finding, number)"
+        ") ELSE %(expressions)s END"
+    )
+    output_field = WrittenField()
 
 
 class PolicyVersionSerializer(Representation):
@@ -149,7 +164,9 @@ class DecisionFilter(django_filters.FilterSet):
 class DecisionViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet[Decision]):
     """What the gates said, newest first; a new decision is written when facts, policy or verdict changed."""
 
-    queryset = Decision.objects.annotate(release_json=brief_release(), findings_json=as_written("findings"))
+    queryset = Decision.objects.annotate(
+        release_json=brief_release(), findings_json=WrittenFindings("findings")
+    )
     service_path = "environment__service"
     filterset_class = DecisionFilter
 

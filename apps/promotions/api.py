@@ -31,7 +31,7 @@ from apps.catalog.visibility import VisibleMixin, visible
 from apps.deployments.api import DeploymentBriefSerializer
 from apps.deployments.models import Deployment
 from apps.errors import NotFound
-from apps.gates.api import FindingSerializer
+from apps.gates.api import FindingSerializer, WrittenFindings
 from apps.gates.verdicts import Verdict
 from apps.promotions import describe, services
 from apps.promotions.compare import compare_with_running
@@ -263,7 +263,7 @@ def with_json(promotions: QuerySet[Promotion]) -> QuerySet[Promotion]:
         deployment_json=as_written(
             CompiledOnce(deployment.values(told=as_object(DeploymentBriefSerializer)))
         ),
-        findings_json=as_written("decision__findings"),
+        findings_json=WrittenFindings("decision__findings"),
         approvals_json=as_written(Listed(approvals.values(told=told))),
     )
 

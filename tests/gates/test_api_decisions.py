@@ -46,6 +46,15 @@ class DecisionApiTests(TestCase):
         assert found["findings"][0]["sentence"] == "An example."
         assert found["policy"]["version"] == 1
 
+    def test_findings_of_before_there_were_earliest_times_have_none(self) -> None:
+        told = {"verdict": "blocked", "sentence": "No.", "who": "", "evidence": {}}
+        later = {**told, "rule": "b", "earliest": "2026-01-01T00:00:00Z"}
+        old = make_decision(self.staging, self.release, findings=[{**told, "rule": "a"}, later])
+        promotion = make_promotion(self.production, self.release, decision=old)
+        expected = [{**told, "rule": "a", "earliest": None}, later]
+        assert self.client.get(f"/api/v1/decisions/{old.pk}/").json()["findings"] == expected
+        assert self.client.get(f"/api/v1/promotions/{promotion.pk}/").json()["findings"] == expected
+
     def test_a_stranger_sees_nothing(self) -> None:
         client = ApiClient(make_user())
         assert client.get("/api/v1/decisions/").json()["results"] == []
