@@ -160,6 +160,8 @@ def test_a_worker_that_was_asleep_before_asking_does_not_ask_once_another_has(se
     server.hold_list.set()
     workers.start()
     until(lambda: Deployment.objects.get().status == Deployment.Status.SUCCEEDED, workers)
+    # It gives the lease back after it has written the end.
+    until(lambda: not Deployment.objects.get().lease_owner, workers)
     before = Deployment.objects.values().get()
     looking.send_signal(signal.SIGCONT)
     until(lambda: "lease lost" in workers.log.read_text(), workers)
