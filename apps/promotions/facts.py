@@ -1,18 +1,20 @@
 """Gather what gates need to know, in a fixed number of queries however many promotions are judged."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import OuterRef
+from django.db.models import OuterRef, QuerySet
 from django.db.models.functions import JSONObject, Left
+from django.utils import timezone
 
 from apps.builds.models import Build, Quarantine, Report, TestCase, TestResult
 from apps.catalog.models import ApproverGroup, Environment, Membership, Upstream
+from apps.compiled import Among, compiled
 from apps.deployments.models import Occupancy
 from apps.gates.facts import (
     ApprovalFact,
@@ -75,8 +77,7 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
 
     Planning takes PostgreSQL longer than reading, so a join or a subquery less is worth more than a row.
     """
-    rows = Release.objects.select_related("build", "service", "look").defer("manifest")
-    releases = rows.in_bulk({each.release for each in subjects})
+    releases = {release.pk: release for release in _releases(releases={each.release for each in subjects})}
     judged = {each.environment for each in subjects}
     sources = _sources(judged)
     environments = _environments(judged.union(*sources.values()))
@@ -158,6 +159,12 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
     return [tell(subject) for subject in subjects]
 
 
+@compiled
+def _releases() -> QuerySet[Release]:
+    rows = Release.objects.select_related("build", "service", "look").defer("manifest")
+    return rows.filter(Among("pk", "releases"))
+
+
 def _bundle(release: Release) -> BundleFact | None:
     # Set by Django only where somebody has begun to look.
     look: BundleLook | None = getattr(release, "look", None)
@@ -198,8 +205,13 @@ def _build(build: Build) -> BuildFact:
     )
 
 
-def _environments(keys: Iterable[int]) -> dict[int, Environment]:
-    return dict(with_condition(Environment.objects.order_by()).in_bulk(keys))
+@compiled
+def _with_condition() -> QuerySet[Environment]:
+    return with_condition(Environment.objects.filter(Among("pk", "environments")).order_by())
+
+
+def _environments(keys: Collection[int]) -> dict[int, Environment]:
+    return {environment.pk: environment for environment in _with_condition(environments=keys)}
 
 
 def _pin(environment: Environment) -> PinFact | None:
@@ -218,19 +230,29 @@ def _pin(environment: Environment) -> PinFact | None:
     )
 
 
-def _windows(environments: Iterable[int]) -> dict[int, list[WindowFact]]:
+@compiled
+def _windows_of() -> QuerySet[Window]:
+    return Window.objects.filter(Among("environment", "environments")).order_by("pk")
+
+
+def _windows(environments: Collection[int]) -> dict[int, list[WindowFact]]:
     """By environment."""
     windows: dict[int, list[WindowFact]] = defaultdict(list)
-    for window in Window.objects.filter(environment__in=environments).order_by("pk"):
+    for window in _windows_of(environments=environments):
         windows[window.environment_id].append(window.fact())
     return windows
 
 
-def _vetoes(releases: Iterable[int]) -> dict[int, list[Veto]]:
+@compiled
+def _vetoes_on() -> QuerySet[Veto]:
+    rows = Veto.objects.standing().filter(Among("release", "releases"))
+    return rows.select_related("by").order_by("id")
+
+
+def _vetoes(releases: Collection[int]) -> dict[int, list[Veto]]:
     """By release, wherever they hold."""
     vetoes: dict[int, list[Veto]] = defaultdict(list)
-    rows = Veto.objects.standing().filter(release__in=releases)
-    for veto in rows.select_related("by").order_by("id"):
+    for veto in _vetoes_on(releases=releases):
         vetoes[veto.release_id].append(veto)
     return vetoes
 
@@ -249,6 +271,16 @@ def _vetoes_here(vetoes: Iterable[Veto], environment: Environment) -> tuple[Veto
     )
 
 
+@compiled
+def _waiting_or_under_way() -> QuerySet[Promotion, tuple[Any, ...]]:
+    rows = Promotion.objects.filter(
+        Among("environment", "environments"), status__in=(Promotion.Status.PENDING, *Promotion.UNDER_WAY)
+    )
+    return rows.order_by("-release_id", "-id").values_list(
+        "environment", "id", "release", "release__version", "created_at"
+    )
+
+
 class Coming(NamedTuple):
     """A promotion that is to bring a release to an environment."""
 
@@ -258,16 +290,11 @@ class Coming(NamedTuple):
     created_at: datetime
 
 
-def _on_their_way(environments: Iterable[int]) -> dict[int, list[Coming]]:
+def _on_their_way(environments: Collection[int]) -> dict[int, list[Coming]]:
     """By environment what is to be brought there, the newest release first, of one its last promotion."""
     coming: dict[int, list[Coming]] = defaultdict(list)
-    rows = Promotion.objects.filter(
-        environment__in=environments, status__in=(Promotion.Status.PENDING, *Promotion.UNDER_WAY)
-    )
-    for environment, pk, release, version, created_at in rows.order_by("-release_id", "-id").values_list(
-        "environment", "id", "release", "release__version", "created_at"
-    ):
-        coming[environment].append(Coming(pk, release, version, created_at))
+    for environment, *told in _waiting_or_under_way(environments=environments):
+        coming[environment].append(Coming(*told))
     return coming
 
 
@@ -283,12 +310,16 @@ def _superseded_by(
     return None
 
 
-def _last(environments: Iterable[int]) -> dict[int, Occupancy]:
-    """By environment, what runs there, or ran last where something that is no release took its place."""
-    stays = Occupancy.objects.filter(environment__in=environments)
+@compiled
+def _last_stays() -> QuerySet[Occupancy]:
+    stays = Occupancy.objects.filter(Among("environment", "environments"))
     newest = stays.order_by("environment_id", "-since", "-id").distinct("environment_id")
-    rows = newest.select_related("release").defer("release__manifest")
-    return {occupancy.environment_id: occupancy for occupancy in rows}
+    return newest.select_related("release").defer("release__manifest")
+
+
+def _last(environments: Collection[int]) -> dict[int, Occupancy]:
+    """By environment, what runs there, or ran last where something that is no release took its place."""
+    return {occupancy.environment_id: occupancy for occupancy in _last_stays(environments=environments)}
 
 
 def _ways(
@@ -331,9 +362,15 @@ def _what_runs(occupancy: Occupancy, reports: tuple[ReportFact, ...]) -> Running
     )
 
 
-def _reports(builds: Iterable[int]) -> dict[int, tuple[ReportFact, ...]]:
+@compiled
+def _reports_of() -> QuerySet[Report]:
+    rows = Report.objects.filter(Among("build", "builds"))
+    return rows.select_related("asserted_by").order_by("build_id", "name")
+
+
+def _reports(builds: Collection[int]) -> dict[int, tuple[ReportFact, ...]]:
     """By build."""
-    rows = Report.objects.filter(build__in=builds).select_related("asserted_by").order_by("build_id", "name")
+    rows = _reports_of(builds=builds)
     return {
         build: tuple(
             ReportFact(
@@ -367,31 +404,40 @@ def _failed(report: ReportFact) -> int:
     return report.failed + report.errors
 
 
-def _failures(reports: Reports) -> dict[int, tuple[FailureFact, ...]]:
-    """By build, the first few of each. ``reports`` are those of the builds of which tests failed.
-
-    The tests' names come by a query of their own: joined, PostgreSQL would look up those of all failures.
-    """
+@compiled
+def _first_failures() -> QuerySet[Report, tuple[Any, ...]]:
     first = (
         TestResult.objects.filter(report=OuterRef("pk"), status__in=RED)
         .order_by("id")
         .values(told=JSONObject(case="case", status="status", message=Left("message", MESSAGE_TOLD)))
     )
+    rows = Report.objects.filter(Among("pk", "reports")).order_by()
+    return rows.values_list("pk", ArraySubquery(first[:FAILURES_TOLD]))
+
+
+@compiled
+def _cases() -> QuerySet[TestCase]:
+    return TestCase.objects.filter(Among("pk", "cases")).only("class_name", "name").order_by()
+
+
+def _failures(reports: Reports) -> dict[int, tuple[FailureFact, ...]]:
+    """By build, the first few of each. ``reports`` are those of the builds of which tests failed.
+
+    The tests' names come by a query of their own: joined, PostgreSQL would look up those of all failures.
+    """
     red = [report.id for its in reports.values() for report in its if _failed(report)]
-    rows = Report.objects.filter(pk__in=red).order_by()
-    told = dict(rows.values_list("pk", ArraySubquery(first[:FAILURES_TOLD])))
+    told: dict[int, list[dict[str, Any]]] = dict(_first_failures(reports=red))
     chosen = {
         build: [(report, each) for report in its for each in told.get(report.id, ())][:FAILURES_TOLD]
         for build, its in reports.items()
     }
-    names = TestCase.objects.only("class_name", "name").in_bulk(
-        {each["case"] for its in chosen.values() for _, each in its}
-    )
+    cases = _cases(cases={each["case"] for its in chosen.values() for _, each in its})
+    names = {case.pk: str(case) for case in cases}
     return {
         build: tuple(
             FailureFact(
                 report=report.name,
-                name=str(names[each["case"]]),
+                name=names[each["case"]],
                 status=each["status"],
                 message=each["message"],
             )
@@ -403,16 +449,13 @@ def _failures(reports: Reports) -> dict[int, tuple[FailureFact, ...]]:
     }
 
 
-def _quarantines(reports: Reports) -> dict[int, list[QuarantineFact]]:
-    """By build, its failures of tests that are quarantined now: what was quarantined first comes first.
-
-    ``reports`` are those of the builds of which tests failed.
-    """
-    found: dict[int, list[QuarantineFact]] = defaultdict(list)
-    red = {report.id: (build, report) for build, its in reports.items() for report in its if _failed(report)}
+@compiled
+def _quarantined_failures() -> QuerySet[Quarantine, Any]:
     # A test may fail in several reports of a build; each is a failure of its own.
-    rows = Quarantine.objects.in_force().filter(case__results__report__in=red, case__results__status__in=RED)
-    for row in rows.values(
+    rows = Quarantine.objects.filter(
+        Among("case__results__report", "reports"), case__results__status__in=RED, lifted_at=None
+    )
+    return rows.order_by().values(
         "id",
         "case__class_name",
         "case__name",
@@ -422,7 +465,20 @@ def _quarantines(reports: Reports) -> dict[int, list[QuarantineFact]]:
         "reason",
         "created_at",
         "until",
-    ):
+    )
+
+
+def _quarantines(reports: Reports) -> dict[int, list[QuarantineFact]]:
+    """By build, its failures of tests that are quarantined now: what was quarantined first comes first.
+
+    ``reports`` are those of the builds of which tests failed.
+    """
+    found: dict[int, list[QuarantineFact]] = defaultdict(list)
+    red = {report.id: (build, report) for build, its in reports.items() for report in its if _failed(report)}
+    now = timezone.now()
+    for row in _quarantined_failures(reports=red.keys()):
+        if row["until"] <= now:
+            continue
         build, report = red[row["case__results__report"]]
         fact = QuarantineFact(
             id=row["id"],
@@ -439,24 +495,44 @@ def _quarantines(reports: Reports) -> dict[int, list[QuarantineFact]]:
     return found
 
 
-def _sources(environments: Iterable[int]) -> dict[int, list[int]]:
+@compiled
+def _edges() -> QuerySet[Upstream, tuple[int, int]]:
+    edges = Upstream.objects.filter(Among("environment", "environments"))
+    return edges.order_by("source__position", "source__slug").values_list("environment", "source")
+
+
+def _sources(environments: Collection[int]) -> dict[int, list[int]]:
     """By environment, those that it is promoted from, in their deploy order."""
     sources: dict[int, list[int]] = defaultdict(list)
-    edges = Upstream.objects.filter(environment__in=environments).order_by("source__position", "source__slug")
-    for environment, source in edges.values_list("environment", "source"):
+    for environment, source in _edges(environments=environments):
         sources[environment].append(source)
     return sources
+
+
+@compiled
+def _stays_upstream() -> QuerySet[Occupancy]:
+    there = Occupancy.objects.filter(Among("environment", "environments"), Among("release", "releases"))
+    return there.with_incidents().order_by("since", "pk")
 
 
 def _been(subjects: Iterable[Subject], sources: Mapping[int, list[int]]) -> dict[tuple[int, int], list[Any]]:
     """By upstream and release, its occupancies there, oldest first, each with its incidents."""
     been: dict[tuple[int, int], list[Any]] = defaultdict(list)
-    there = Occupancy.objects.filter(
-        environment__in=set().union(*sources.values()), release__in={each.release for each in subjects}
-    )
-    for occupancy in there.with_incidents().order_by("since", "pk"):
+    upstream: set[int] = set().union(*sources.values())
+    for occupancy in _stays_upstream(environments=upstream, releases={each.release for each in subjects}):
         been[occupancy.environment_id, occupancy.release_id].append(occupancy)
     return been
+
+
+@compiled
+def _who_may() -> QuerySet[Membership, tuple[Any, ...]]:
+    groups = ApproverGroup.objects.filter(service=OuterRef("service"), members=OuterRef("user"))
+    rows = Membership.objects.filter(
+        Among("service", "services"), role__in=(Role.APPROVER, Role.OPERATOR), user__is_active=True
+    )
+    return rows.order_by("user__username").values_list(
+        "service", "role", "user", "user__username", ArraySubquery(groups.order_by("name").values("name"))
+    )
 
 
 @dataclass
@@ -467,16 +543,10 @@ class Members:
     operators: frozenset[int] = frozenset()
 
 
-def _members(services: Iterable[int]) -> dict[int, Members]:
+def _members(services: Collection[int]) -> dict[int, Members]:
     """By service, those that are active."""
     members: dict[int, Members] = defaultdict(Members)
-    groups = ApproverGroup.objects.filter(service=OuterRef("service"), members=OuterRef("user"))
-    rows = Membership.objects.filter(
-        service__in=services, role__in=(Role.APPROVER, Role.OPERATOR), user__is_active=True
-    )
-    for service, role, pk, username, belongs in rows.order_by("user__username").values_list(
-        "service", "role", "user", "user__username", ArraySubquery(groups.order_by("name").values("name"))
-    ):
+    for service, role, pk, username, belongs in _who_may(services=services):
         its = members[service]
         if role == Role.OPERATOR:
             its.operators |= {pk}
@@ -485,24 +555,34 @@ def _members(services: Iterable[int]) -> dict[int, Members]:
     return members
 
 
-def _promotions(wishes: Iterable[int]) -> dict[int, PromotionFact]:
+@compiled
+def _wishes() -> QuerySet[Promotion]:
+    return Promotion.objects.filter(Among("pk", "promotions")).select_related("requested_by").order_by()
+
+
+def _promotions(wishes: Collection[int]) -> dict[int, PromotionFact]:
     return {
-        pk: PromotionFact(
-            id=pk,
+        row.pk: PromotionFact(
+            id=row.pk,
             requested_by=PersonFact(id=row.requested_by_id, username=row.requested_by.username),
             requested_at=row.created_at,
             rollback=row.rollback,
             not_applied=tuple(row.not_applied),
         )
-        for pk, row in Promotion.objects.select_related("requested_by").in_bulk(wishes).items()
+        for row in _wishes(promotions=wishes)
     }
 
 
-def _approvals(wishes: Iterable[int]) -> dict[int, list[Approval]]:
+@compiled
+def _given() -> QuerySet[Approval]:
+    rows = Approval.objects.filter(Among("promotion", "promotions"), withdrawn_at=None)
+    return rows.select_related("user").order_by("id")
+
+
+def _approvals(wishes: Collection[int]) -> dict[int, list[Approval]]:
     """By promotion, those that were not withdrawn, oldest first."""
     given: dict[int, list[Approval]] = defaultdict(list)
-    rows = Approval.objects.filter(promotion__in=wishes, withdrawn_at=None)
-    for approval in rows.select_related("user").order_by("id"):
+    for approval in _given(promotions=wishes):
         given[approval.promotion_id].append(approval)
     return given
 
@@ -522,11 +602,16 @@ def _told(given: Iterable[Approval], approvers: Iterable[PersonFact]) -> tuple[A
     )
 
 
-def _overrides(wishes: Iterable[int]) -> dict[int, list[Override]]:
+@compiled
+def _overridden() -> QuerySet[Override]:
+    rows = Override.objects.filter(Among("promotion", "promotions"), withdrawn_at=None)
+    return rows.select_related("by", "seconded_by").order_by("id")
+
+
+def _overrides(wishes: Collection[int]) -> dict[int, list[Override]]:
     """By promotion, those that were not withdrawn, oldest first."""
     overrides: dict[int, list[Override]] = defaultdict(list)
-    rows = Override.objects.filter(promotion__in=wishes, withdrawn_at=None)
-    for override in rows.select_related("by", "seconded_by").order_by("id"):
+    for override in _overridden(promotions=wishes):
         overrides[override.promotion_id].append(override)
     return overrides
 

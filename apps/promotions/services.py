@@ -8,12 +8,13 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from django.db import transaction
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
 from apps.access.models import User
 from apps.catalog.models import Environment
 from apps.catalog.permissions import MOVERS, Role, require_held_role, require_role
+from apps.compiled import Among, compiled
 from apps.deployments.models import Deployment
 from apps.deployments.services import failure_of, is_proving, unproved
 from apps.errors import DomainError, Forbidden, Invalid, NotFound
@@ -377,8 +378,7 @@ def _judge(promotion: Promotion) -> Decision:
 def _judge_all(promotions: Sequence[Promotion]) -> list[Decision]:
     """The decision on each of these promotions, whose rows are locked; see ``_judge``."""
     environments = {promotion.environment_id for promotion in promotions}
-    newest = Policy.objects.filter(environment__in=environments).newest()
-    policies = {policy.environment_id: policy for policy in newest}
+    policies = {policy.environment_id: policy for policy in _newest_policies(environments=environments)}
     for environment in environments - policies.keys():
         # Without a policy the gate is shut, and the decision says so.
         policies[environment], _ = Policy.objects.get_or_create(
@@ -415,10 +415,21 @@ def _judge_all(promotions: Sequence[Promotion]) -> list[Decision]:
     return [promotion.decision for promotion in promotions if promotion.decision]
 
 
+@compiled
+def _newest_policies() -> QuerySet[Policy]:
+    return Policy.objects.filter(Among("environment", "environments")).newest()
+
+
 def _lock(promotion: Promotion) -> Promotion:
     """The promotion as it is now, locked for the rest of the transaction."""
+    (current,) = _locked(promotions=[promotion.pk])
+    return current
+
+
+@compiled
+def _locked() -> QuerySet[Promotion]:
     rows = Promotion.objects.select_for_update(no_key=True, of=("self",))
-    return _to_judge(rows).get(pk=promotion.pk)
+    return _to_judge(rows.filter(Among("pk", "promotions")))
 
 
 def _to_judge(promotions: PromotionQuerySet) -> PromotionQuerySet:

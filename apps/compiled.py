@@ -1,0 +1,89 @@
+"""Querysets that Django puts together once and that run often.
+
+To make SQL of a queryset takes Django several times as long as PostgreSQL takes to answer one that reads a
+few rows. A gate asks some twenty of them, always the same, with other ids.
+"""
+
+from collections.abc import Callable, Collection
+from copy import copy
+from typing import Any, Generic, TypeVar
+
+from django.db import connections
+from django.db.models import BooleanField, F, Func, QuerySet
+from django.db.models.sql.compiler import SQLCompiler
+from django.db.transaction import TransactionManagementError
+
+Row = TypeVar("Row")
+
+
+class Given:
+    """Stands among the parameters of SQL for the values that a run is given by this name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class Among(Func):
+    """Whether a column has one of the values that a ``compiled`` query is given by a name."""
+
+    output_field = BooleanField()
+    # One parameter however many values there are, so the SQL stays the same.
+    template = "%(expressions)s = ANY(%%s)"
+
+    def __init__(self, column: str, name: str) -> None:
+        super().__init__(F(column))
+        self.name = name
+
+    def as_sql(self, *args: Any, **kwargs: Any) -> tuple[str, tuple[Any, ...]]:
+        sql, parameters = super().as_sql(*args, **kwargs)
+        return sql, (*parameters, Given(self.name))
+
+
+class Compiled(Generic[Row]):
+    """A function that returns a queryset, made into one that returns the queryset's rows."""
+
+    def __init__(self, make: Callable[[], QuerySet[Any, Row]]) -> None:
+        self._make = make
+        self._made: tuple[QuerySet[Any, Row], SQLCompiler, str, tuple[Any, ...]] | None = None
+
+    def __call__(self, **given: Collection[Any]) -> list[Row]:
+        """The rows where each ``Among`` finds a value among those given by its name; none where one is empty.
+
+        Raises TypeError when a name is missing or unknown.
+        """
+        # Two threads may both make it; they make the same.
+        rows, compiler, sql, parameters = self._made = self._made or self._compile()
+        wanted = {each.name for each in parameters if isinstance(each, Given)}
+        if wanted != given.keys():
+            raise TypeError(f"The query wants {sorted(wanted)}, and was given {sorted(given)}.")
+        if not all(given.values()):
+            return []
+        values = tuple(list(given[each.name]) if isinstance(each, Given) else each for each in parameters)
+        done = copy(compiler)
+        done.connection = connections[rows.db]  # each thread has its own
+        if rows.query.select_for_update and not done.connection.in_atomic_block:
+            raise TransactionManagementError("select_for_update cannot be used outside of a transaction.")
+        done.as_sql = lambda *_: (sql, values)  # type: ignore[method-assign,assignment]  # it has been through that
+        run = rows.all()
+        run.query.get_compiler = lambda *_, **__: done  # type: ignore[method-assign]  # not a new one
+        return list(run)
+
+    def _compile(self) -> tuple[QuerySet[Any, Row], SQLCompiler, str, tuple[Any, ...]]:
+        rows = self._make()
+        compiler = rows.query.get_compiler(using=rows.db)
+        sql, parameters = compiler.as_sql()
+        return rows, compiler, sql, tuple(parameters)
+
+
+def compiled(make: Callable[[], QuerySet[Any, Row]]) -> Compiled[Row]:
+    """Compile the queryset that a function returns when it is first asked, and keep its SQL.
+
+    So nothing in it may depend on a request or on the time.
+
+        @compiled
+        def releases_of() -> QuerySet[Release]:
+            return Release.objects.filter(Among("build", "builds")).order_by("pk")
+
+        releases_of(builds=[1, 2])
+    """
+    return Compiled(make)
