@@ -34,8 +34,9 @@ from rest_framework.viewsets import ModelViewSet
 
 from apps.access.models import Token, User
 from apps.access.services import create_token
-from apps.builds.api import BuildSerializer, TestResultSerializer, with_release
+from apps.builds.api import BuildSerializer, with_release
 from apps.builds.models import Build, TestResult
+from apps.builds.report_api import TestResultSerializer
 from apps.catalog.api import EnvironmentSerializer, ServiceSerializer
 from apps.catalog.models import Environment, Membership, Service
 from apps.catalog.visibility import VisibleMixin

@@ -2,15 +2,11 @@
 
 from rest_framework.routers import SimpleRouter
 
-from apps.builds.api import (
-    BuildReportViewSet,
-    BuildViewSet,
-    ReportViewSet,
-    TestCaseViewSet,
-    TestResultViewSet,
-    TrendViewSet,
-)
+from apps.builds.api import BuildViewSet
+from apps.builds.case_api import TestCaseViewSet
 from apps.builds.flaky_api import CaseStateViewSet
+from apps.builds.report_api import BuildReportViewSet, ReportViewSet, TestResultViewSet
+from apps.builds.trend_api import TrendViewSet
 
 router = SimpleRouter()
 router.register("builds", BuildViewSet, basename="build")

@@ -18,7 +18,7 @@ from apps.access.models import Scope
 from apps.access.permissions import acting_user, require_scope
 from apps.api import CommentSerializer, Polled, Representation, StrictSerializer, below, read_body
 from apps.as_json import CompiledOnce, Listed, as_object, as_written
-from apps.builds.api import (
+from apps.builds.comparison_api import (
     ComparisonQuerySerializer,
     ComparisonSerializer,
     comparison_answer,
