@@ -37,14 +37,17 @@ def plain(value: Any) -> Any:
 
     jsonb writes 1e16 as an integer and refuses NUL characters and lone surrogates.
     """
+    # The commonest first: a decision has hundreds of values.
+    if isinstance(value, str):
+        if value.isascii() and "\0" not in value:
+            return value
+        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    if value is None or isinstance(value, int):
+        return value
     if isinstance(value, dict):
         return {plain(key): plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return [plain(item) for item in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, str):
-        if value.isascii() and "\0" not in value:
-            return value
-        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
     return value

@@ -1,18 +1,21 @@
 """Gather what gates need to know, in a fixed number of queries however many promotions are judged."""
 
+import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import OuterRef, QuerySet
-from django.db.models.functions import JSONObject, Left
+from django.db.models import JSONField, OuterRef, QuerySet, TextField
+from django.db.models.functions import Cast, JSONObject, Left
 from django.utils import timezone
 
+from apps.as_json import Listed
 from apps.builds.models import Build, Quarantine, Report, TestCase, TestResult
+from apps.builds.naming import CaseName
 from apps.catalog.models import ApproverGroup, Environment, Membership, Upstream
 from apps.compiled import Among, compiled
 from apps.deployments.models import Occupancy
@@ -161,7 +164,8 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
 
 @compiled
 def _releases() -> QuerySet[Release]:
-    rows = Release.objects.select_related("build", "service", "look").defer("manifest")
+    rows = Release.objects.select_related("build", "service", "look")
+    rows = rows.defer("manifest", "steps", "build__exports").annotate(steps_text=Cast("steps", TextField()))
     return rows.filter(Among("pk", "releases"))
 
 
@@ -231,15 +235,16 @@ def _pin(environment: Environment) -> PinFact | None:
 
 
 @compiled
-def _windows_of() -> QuerySet[Window]:
-    return Window.objects.filter(Among("environment", "environments")).order_by("pk")
+def _windows_of() -> QuerySet[Window, Any]:
+    rows = Window.objects.filter(Among("environment", "environments")).order_by("pk")
+    return rows.values_list("environment", *(each.name for each in fields(WindowFact)))
 
 
 def _windows(environments: Collection[int]) -> dict[int, list[WindowFact]]:
     """By environment."""
     windows: dict[int, list[WindowFact]] = defaultdict(list)
-    for window in _windows_of(environments=environments):
-        windows[window.environment_id].append(window.fact())
+    for environment, *told in _windows_of(environments=environments):
+        windows[environment].append(WindowFact(*told))
     return windows
 
 
@@ -314,7 +319,8 @@ def _superseded_by(
 def _last_stays() -> QuerySet[Occupancy]:
     stays = Occupancy.objects.filter(Among("environment", "environments"))
     newest = stays.order_by("environment_id", "-since", "-id").distinct("environment_id")
-    return newest.select_related("release").defer("release__manifest")
+    rows = newest.select_related("release").defer("release__manifest", "release__steps")
+    return rows.annotate(steps_text=Cast("release__steps", TextField()))
 
 
 def _last(environments: Collection[int]) -> dict[int, Occupancy]:
@@ -331,13 +337,15 @@ def _ways(
         return nothing, nothing
     version = last.release.version
     rollback = wish is not None and wish.rollback
-    if release.steps is not None and release.steps == last.release.steps and not rollback:
-        # As for most releases: no migration lies between them.
+    after: str | None = release.steps_text  # type: ignore[attr-defined]  # of _releases
+    before: str | None = last.steps_text  # type: ignore[attr-defined]  # of _last_stays
+    if after is not None and after == before and not rollback:
+        # As for most releases, no migration lies between them. So hundreds need not be read.
         open_ = _way(WayBack(Level.REVERSIBLE), version)
         return open_, open_
-    running, steps = read_json(last.release.steps), read_json(release.steps)
+    running, steps = (read_json(json.loads(each) if each else None) for each in (before, after))
     back = way_back_after(running, steps)
-    if wish is not None and wish.rollback:
+    if wish is not None and rollback:
         # Whoever goes back comes to all that the database has seen, also from what failed on its way. Few
         # promotions are rollbacks, so these few queries are made for each.
         way = worst_way_to(release, environment_id=last.environment_id, not_applied=wish.not_applied)
@@ -412,12 +420,12 @@ def _first_failures() -> QuerySet[Report, tuple[Any, ...]]:
         .values(told=JSONObject(case="case", status="status", message=Left("message", MESSAGE_TOLD)))
     )
     rows = Report.objects.filter(Among("pk", "reports")).order_by()
-    return rows.values_list("pk", ArraySubquery(first[:FAILURES_TOLD]))
+    return rows.values_list("pk", Cast(Listed(first[:FAILURES_TOLD]), JSONField()))
 
 
 @compiled
-def _cases() -> QuerySet[TestCase]:
-    return TestCase.objects.filter(Among("pk", "cases")).only("class_name", "name").order_by()
+def _cases() -> QuerySet[TestCase, Any]:
+    return TestCase.objects.filter(Among("pk", "cases")).order_by().values_list(*CaseName._fields)
 
 
 def _failures(reports: Reports) -> dict[int, tuple[FailureFact, ...]]:
@@ -432,7 +440,7 @@ def _failures(reports: Reports) -> dict[int, tuple[FailureFact, ...]]:
         for build, its in reports.items()
     }
     cases = _cases(cases={each["case"] for its in chosen.values() for _, each in its})
-    names = {case.pk: str(case) for case in cases}
+    names = {row[0]: str(CaseName(*row)) for row in cases}
     return {
         build: tuple(
             FailureFact(
@@ -556,49 +564,60 @@ def _members(services: Collection[int]) -> dict[int, Members]:
 
 
 @compiled
-def _wishes() -> QuerySet[Promotion]:
-    return Promotion.objects.filter(Among("pk", "promotions")).select_related("requested_by").order_by()
+def _wishes() -> QuerySet[Promotion, Any]:
+    rows = Promotion.objects.filter(Among("pk", "promotions")).order_by()
+    return rows.values_list(
+        "id", "requested_by", "requested_by__username", "created_at", "rollback", "not_applied"
+    )
 
 
 def _promotions(wishes: Collection[int]) -> dict[int, PromotionFact]:
     return {
-        row.pk: PromotionFact(
-            id=row.pk,
-            requested_by=PersonFact(id=row.requested_by_id, username=row.requested_by.username),
-            requested_at=row.created_at,
-            rollback=row.rollback,
-            not_applied=tuple(row.not_applied),
+        pk: PromotionFact(
+            id=pk,
+            requested_by=PersonFact(id=by, username=username),
+            requested_at=at,
+            rollback=rollback,
+            not_applied=tuple(not_applied),
         )
-        for row in _wishes(promotions=wishes)
+        for pk, by, username, at, rollback, not_applied in _wishes(promotions=wishes)
     }
 
 
+class Given(NamedTuple):
+    """What an approver said of a promotion."""
+
+    user: int
+    username: str
+    verdict: str
+    at: datetime
+
+
 @compiled
-def _given() -> QuerySet[Approval]:
-    rows = Approval.objects.filter(Among("promotion", "promotions"), withdrawn_at=None)
-    return rows.select_related("user").order_by("id")
+def _given() -> QuerySet[Approval, Any]:
+    rows = Approval.objects.filter(Among("promotion", "promotions"), withdrawn_at=None).order_by("id")
+    return rows.values_list("promotion", "user", "user__username", "verdict", "created_at")
 
 
-def _approvals(wishes: Collection[int]) -> dict[int, list[Approval]]:
+def _approvals(wishes: Collection[int]) -> dict[int, list[Given]]:
     """By promotion, those that were not withdrawn, oldest first."""
-    given: dict[int, list[Approval]] = defaultdict(list)
-    for approval in _given(promotions=wishes):
-        given[approval.promotion_id].append(approval)
+    given: dict[int, list[Given]] = defaultdict(list)
+    for promotion, *told in _given(promotions=wishes):
+        given[promotion].append(Given(*told))
     return given
 
 
-def _told(given: Iterable[Approval], approvers: Iterable[PersonFact]) -> tuple[ApprovalFact, ...]:
+def _told(given: Iterable[Given], approvers: Iterable[PersonFact]) -> tuple[ApprovalFact, ...]:
     able = {person.id: person for person in approvers}
     return tuple(
         ApprovalFact(
             # Who is no approver any more is in no group either.
-            user=able.get(approval.user_id)
-            or PersonFact(id=approval.user_id, username=approval.user.username),
-            approved=approval.verdict == Approval.Verdict.APPROVED,
-            at=approval.created_at,
-            counts=approval.user_id in able,
+            user=able.get(each.user) or PersonFact(id=each.user, username=each.username),
+            approved=each.verdict == Approval.Verdict.APPROVED,
+            at=each.at,
+            counts=each.user in able,
         )
-        for approval in given
+        for each in given
     )
 
 

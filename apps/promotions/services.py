@@ -435,7 +435,7 @@ def _locked() -> QuerySet[Promotion]:
 def _to_judge(promotions: PromotionQuerySet) -> PromotionQuerySet:
     """With what judging and recording them needs."""
     return promotions.select_related("environment__service", "release", "decision").defer(
-        "release__manifest", "release__steps"
+        "release__manifest", "release__steps", "decision__findings"
     )
 
 

@@ -1,5 +1,6 @@
 """Move the world towards the rows, for as long as it runs."""
 
+import gc
 import signal
 from datetime import timedelta
 from typing import Any
@@ -34,6 +35,9 @@ class Command(DomainCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         lease = timedelta(seconds=max(options["lease"], SHORTEST_LEASE))
         reconciler = Reconciler(idle=options["idle"], lease=lease)
+        # As backend/wsgi.py does: what is loaded by now stays for good.
+        gc.collect()
+        gc.freeze()
 
         def finish(number: int, frame: object) -> None:
             log.info("ending after the work in hand", signal=signal.Signals(number).name)
