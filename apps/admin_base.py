@@ -172,6 +172,16 @@ class MemberAdmin(ModelAdmin):
 class ReadOnlyAdmin(MemberAdmin):
     """History: to be looked at, and never added, changed or deleted here."""
 
+    def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """What the templates around an object's fields show besides; nothing, unless a subclass says more."""
+        return {}
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
+    ) -> Any:
+        context |= self.page_context(request, obj)
+        return super().render_change_form(request, context, *args, obj=obj, **kwargs)
+
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 

@@ -146,19 +146,9 @@ class BuildAdmin(ReadOnlyAdmin):
     inlines = (ReportInline,)
     change_form_outer_before_template = "builds/build_before.html"
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> Any:
-        build = self.get_object(request, object_id or "")
-        context: dict[str, Any] = {}
-        if build:
-            compared = page.comparison(request, build, self.get_queryset(request))
-            context = {"comparison": compared, "trend": page.trend(build)}
-        return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), **context})
+    def page_context(self, request: HttpRequest, build: Build) -> dict[str, Any]:
+        compared = page.comparison(request, build, self.get_queryset(request))
+        return {"comparison": compared, "trend": page.trend(build)}
 
     @display(description="status", label=LABELS, ordering="status")
     def show_status(self, build: Build) -> str:
@@ -228,16 +218,8 @@ class ReportAdmin(ReadOnlyAdmin):
     inlines = (TestResultInline, ReportFileInline)
     change_form_before_template = "builds/report_before.html"
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> Any:
-        report = self.get_object(request, object_id or "")
-        context = page.report(report) if report else {}
-        return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), **context})
+    def page_context(self, request: HttpRequest, report: Report) -> dict[str, Any]:
+        return page.report(report)
 
     def get_inlines(self, request: HttpRequest, obj: Report | None) -> Any:
         """Without test cases where there can be none."""
@@ -301,16 +283,8 @@ class TestCaseAdmin(ReadOnlyAdmin):
     fields = ("service", "group", "suite", "class_name", "name", "ordinal")
     change_form_outer_before_template = "builds/case_before.html"
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> Any:
-        case = self.get_object(request, object_id or "")
-        context = page.case(request, case) if case else {}
-        return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), **context})
+    def page_context(self, request: HttpRequest, case: TestCase) -> dict[str, Any]:
+        return page.case(request, case)
 
 
 @admin.register(TestResult)

@@ -69,16 +69,8 @@ class DeploymentAdmin(OfEnvironment):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Deployment]:
         return super().get_queryset(request).defer("release__manifest", "release__steps")
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> Any:
-        deployment = self.get_object(request, object_id or "")
-        context = story(deployment) if deployment else {}
-        return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), **context})
+    def page_context(self, request: HttpRequest, deployment: Deployment) -> dict[str, Any]:
+        return story(deployment)
 
     @display(description="status", label=LABELS, ordering="status")
     def show_status(self, deployment: Deployment) -> str:

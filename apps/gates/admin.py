@@ -223,20 +223,12 @@ class DecisionAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Decision]:
         return super().get_queryset(request).defer("release__manifest", "release__steps")
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> Any:
-        decision = self.get_object(request, object_id or "")
-        context = {
+    def page_context(self, request: HttpRequest, decision: Decision) -> dict[str, Any]:
+        return {
             "decision": decision,
             "findings": for_people(decision),
-            "colour": LABELS.get(decision.verdict, "") if decision else "",
+            "colour": LABELS.get(decision.verdict, ""),
         }
-        return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), **context})
 
     @display(description="service", ordering="environment__service__slug")
     def show_service(self, decision: Decision) -> str:

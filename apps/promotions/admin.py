@@ -114,26 +114,17 @@ class PromotionAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Promotion]:
         return super().get_queryset(request).defer("release__manifest", "release__steps", "decision__facts")
 
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> Any:
-        promotion = self.get_object(request, object_id or "")
-        decision = promotion.decision if promotion else None
-        explanation = explain_promotion(promotion) if promotion else None
-        verdict = explanation.verdict if explanation else None
-        context = {
-            "decision": decision,
+    def page_context(self, request: HttpRequest, promotion: Promotion) -> dict[str, Any]:
+        explanation = explain_promotion(promotion)
+        verdict = explanation.verdict
+        return {
+            "decision": promotion.decision,
             "explanation": explanation,
-            "findings": as_shown(each.to_json() for each in explanation.findings) if explanation else [],
+            "findings": as_shown(each.to_json() for each in explanation.findings),
             "verdict_label": verdict.label if verdict else "",
             "colour": LABELS.get(str(verdict), ""),
-            "status_colour": LABELS.get(promotion.status, "") if promotion else "",
+            "status_colour": LABELS.get(promotion.status, ""),
         }
-        return super().changeform_view(request, object_id, form_url, {**(extra_context or {}), **context})
 
     def waiting(self, request: HttpRequest) -> QuerySet[Promotion]:
         return self.get_queryset(request).filter(status=Promotion.Status.PENDING)
