@@ -2,6 +2,7 @@
 
 import threading
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.db import connection, transaction
@@ -10,6 +11,7 @@ from django.utils import timezone
 from apps.deployments.models import Deployment
 from apps.leases import LeaseLost, release_all, take, take_several, wake
 from tests.factories import make_deployment, make_environment
+from tests.races import all_at_once
 
 HALF_A_MINUTE = timedelta(seconds=30)
 
@@ -139,24 +141,6 @@ class TestSeveral:
 
 @pytest.mark.django_db(transaction=True)
 class TestSideBySide:
-    def run(self, number, work):
-        errors = []
-
-        def guarded(index):
-            try:
-                work(index)
-            except BaseException as error:
-                errors.append(error)
-            finally:
-                connection.close()
-
-        threads = [threading.Thread(target=guarded, args=(index,)) for index in range(number)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-        assert errors == []
-
     def test_each_row_goes_to_one_worker(self):
         for _ in range(20):
             make_deployment()
@@ -166,7 +150,7 @@ class TestSideBySide:
             while lease := take_one(f"worker-{index}"):
                 taken.append(lease.pk)
 
-        self.run(4, work)
+        all_at_once(*(partial(work, index) for index in range(4)))
         assert len(taken) == len(set(taken)) == 20
 
     def test_holding_keeps_a_takeover_out_until_the_end_of_the_transaction(self):
@@ -189,6 +173,6 @@ class TestSideBySide:
             others.append(take_one("two"))
             checked.set()
 
-        self.run(2, work)
+        all_at_once(partial(work, 0), partial(work, 1))
         assert others == [None]
         assert take_one("two") is not None

@@ -3,14 +3,12 @@
 import gzip
 import io
 import json
-import threading
 import zipfile
 from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import connection
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
 from django.utils import timezone
 from rest_framework.exceptions import ParseError
@@ -26,6 +24,7 @@ from apps.ledger.services import first_broken
 from tests.builds.fake import AWAY, DENIED, FakeAws, build_info, install, junit, report_info
 from tests.clients import ApiClient
 from tests.factories import make_build, make_member, make_service, make_user
+from tests.races import all_at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -392,27 +391,6 @@ class TestBesideCodeBuilds:
 
 @pytest.mark.django_db(transaction=True)
 class TestAtOnce:
-    def all_at_once(self, *jobs) -> list:
-        """Run jobs in threads of their own from one moment on; their answers."""
-        start, answers, errors = threading.Barrier(len(jobs)), [], []
-
-        def work(job) -> None:
-            try:
-                start.wait(20)
-                answers.append(job())
-            except Exception as error:
-                errors.append(error)
-            finally:
-                connection.close()
-
-        threads = [threading.Thread(target=work, args=(job,)) for job in jobs]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(90)
-        assert errors == []
-        return answers
-
     def test_ten_different_reports_of_one_build_lose_nothing(self, aws):
         service = make_service("web", bucket="bucket")
         build, user = make_build(service), make_member(service, "developer")
@@ -425,7 +403,7 @@ class TestAtOnce:
             report = (f"{number}.xml", f"<testsuite>{text}</testsuite>")
             return lambda: send(clients[number], build, report, name=f"e2e-{number % 5}-{number // 5}")
 
-        answers = self.all_at_once(*map(job, range(10)))
+        answers = all_at_once(*map(job, range(10)))
         assert [answer.status_code for answer in answers] == [201] * 10
         assert sorted(Report.objects.values_list("passed", flat=True)) == [51] * 10
         assert Entry.objects.count() == 10
@@ -442,7 +420,7 @@ class TestAtOnce:
             text = "".join(f'<testcase name="{name}"/>' for name in names)
             return lambda: send(clients[number], builds[number], ("a.xml", f"<testsuite>{text}</testsuite>"))
 
-        answers = self.all_at_once(*map(job, range(10)))
+        answers = all_at_once(*map(job, range(10)))
         assert [answer.status_code for answer in answers] == [201] * 10
         group = ReportGroup.objects.get()
         positions = sorted(group.cases.values_list("position", flat=True))
@@ -454,7 +432,7 @@ class TestAtOnce:
         build, user = make_build(service), make_member(service, "developer")
         clients = [ApiClient(user) for _ in range(10)]
         text = junit(passed=50, failed=2)
-        answers = self.all_at_once(
+        answers = all_at_once(
             *(lambda client=client: send(client, build, ("a.xml", text)) for client in clients)
         )
         assert sorted(answer.status_code for answer in answers) == [200] * 9 + [201]

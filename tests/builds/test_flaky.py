@@ -1,11 +1,11 @@
 """Which cases are flaky or broken: the definition, and that what is kept follows it."""
 
 import random
-import threading
 from datetime import timedelta
+from functools import partial
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from apps.builds.flaky import (
@@ -22,6 +22,7 @@ from apps.builds.outcomes import FLAKY, ended
 from apps.builds.parsers.case import Attempt, Outcome
 from tests.builds.test_store import case, read, write
 from tests.factories import make_build, make_service, make_user
+from tests.races import all_at_once
 
 FAILED, PASSED = Outcome.FAILED, Outcome.PASSED
 ATTEMPTS = (Attempt(FAILED), Attempt(PASSED))
@@ -233,26 +234,11 @@ class TestWhatIsKept:
 def test_writers_of_one_group_at_once_come_to_what_a_rebuild_does():
     service = make_service("web")
     builds = [make_build(service, commit="c" * 40) for _ in range(8)]
-    start, errors = threading.Barrier(len(builds)), []
-
-    def work(number: int) -> None:
-        try:
-            evidence = read(
-                builds[number], *(case(f"t{n}", FAILED if n == number else PASSED) for n in range(8))
-            )
-            start.wait(10)
-            write(builds[number], evidence)
-        except Exception as error:
-            errors.append(error)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(builds))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert errors == []
+    evidence = [
+        read(build, *(case(f"t{n}", FAILED if n == number else PASSED) for n in range(8)))
+        for number, build in enumerate(builds)
+    ]
+    all_at_once(*(partial(write, *each) for each in zip(builds, evidence, strict=True)))
     states = dict(CaseState.objects.values_list("case__name", "state"))
     # Each failed once and passed seven times, all on one commit.
     assert states == {f"t{number}": "flaky" for number in range(8)}

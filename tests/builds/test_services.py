@@ -1,11 +1,10 @@
 """Builds: registered once, collected in one piece."""
 
-import threading
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from apps.aws.codebuild import CoverageSummary
@@ -20,6 +19,7 @@ from apps.ledger.models import Entry
 from apps.ledger.services import first_broken
 from tests.builds.fake import AWAY, DENIED, FakeAws, build_info, install, junit, report_info
 from tests.factories import make_build, make_member, make_service, make_user
+from tests.races import all_at_once
 
 pytestmark = pytest.mark.django_db
 COMMIT = "a" * 40
@@ -309,20 +309,7 @@ def test_two_requests_at_once_register_one_build(aws):
     service = make_service("web", bucket="bucket")
     user = make_member(service, "developer")
     aws.add(build_info())
-    start, results = threading.Barrier(2), []
-
-    def work() -> None:
-        try:
-            start.wait(10)
-            results.append(register(service, commit=COMMIT, user=user))
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    results = all_at_once(*[partial(register, service, commit=COMMIT, user=user)] * 2)
     assert sorted(created for _, created in results) == [False, True]
     assert len({build.pk for build, _ in results}) == 1
     assert Entry.objects.count() == 1

@@ -1,7 +1,7 @@
 """Reports in the database: positions, outcomes, and several writers at once."""
 
 import random
-import threading
+from functools import partial
 from itertools import count
 
 import pytest
@@ -15,6 +15,7 @@ from apps.builds.parsers.case import Case, Outcome
 from apps.builds.store import open_book, write_reports
 from tests.builds.fake import report_info
 from tests.factories import make_build, make_service
+from tests.races import all_at_once
 
 pytestmark = pytest.mark.django_db
 ARNS = count(1)
@@ -180,42 +181,21 @@ def test_ten_writers_of_the_same_groups_lose_nothing_and_never_deadlock():
     service = make_service("web")
     names = [f"t{number}" for number in range(400)]
     builds = [make_build(service) for _ in range(10)]
-    start, errors = threading.Barrier(len(builds)), []
 
     def work(number: int, build: Build) -> None:
         chance = random.Random(number)
         groups = ["unit", "e2e"] if number % 2 else ["e2e", "unit"]
-        try:
-            start.wait(10)
-            for _ in range(2):  # the second time nothing is new
-                mine = chance.sample(names, 300)
-                build = build if not build.reports.exists() else make_build(service)
-                reports = [
-                    read(
-                        build,
-                        *(
-                            case(name, Outcome.FAILED if name.endswith("7") else Outcome.PASSED)
-                            for name in mine
-                        ),
-                        group=group,
-                    )
-                    for group in groups
-                ]
-                for report in write(build, *reports):
-                    assert outcomes(report) == {
-                        name: "FAILED" if name.endswith("7") else "SUCCEEDED" for name in mine
-                    }
-        except Exception as error:
-            errors.append(error)
-        finally:
-            connection.close()
+        for _ in range(2):  # the second time nothing is new
+            mine = chance.sample(names, 300)
+            build = build if not build.reports.exists() else make_build(service)
+            ended = {name: Outcome.FAILED if name.endswith("7") else Outcome.PASSED for name in mine}
+            reports = [read(build, *map(case, ended, ended.values()), group=group) for group in groups]
+            for report in write(build, *reports):
+                assert outcomes(report) == {
+                    name: "FAILED" if name.endswith("7") else "SUCCEEDED" for name in mine
+                }
 
-    threads = [threading.Thread(target=work, args=each) for each in enumerate(builds)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert errors == []
+    all_at_once(*(partial(work, *each) for each in enumerate(builds)))
     assert Report.objects.count() == ReportOutcomes.objects.count() == 40
     for group in ReportGroup.objects.all():
         positions = sorted(group.cases.values_list("position", flat=True))

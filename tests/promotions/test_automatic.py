@@ -1,10 +1,9 @@
 """Environments that ask by themselves: for what, once, and when not."""
 
-import threading
 from datetime import timedelta
+from functools import partial
 
 import pytest
-from django.db import connection
 from django.test import TestCase
 from django.utils import timezone
 
@@ -19,6 +18,7 @@ from apps.promotions.rollbacks import request_rollback
 from tests.deployments.fake import FakeCodeDeploy
 from tests.factories import make_deployment, make_environment, make_occupancy, make_promotion, make_user
 from tests.promotions.cast import Cast
+from tests.races import all_at_once
 
 
 def arrive(release, environment, *, ago=timedelta(hours=1)):
@@ -173,22 +173,8 @@ class TestReconcilers:
         cast.policy(cast.production, "approved")
         release = cast.release()
         arrive(release, cast.staging)
-        start = threading.Barrier(3)
-        made = []
-
-        def work():
-            try:
-                start.wait(20)
-                made.append(ask_by_itself(environment=cast.production, release=release))
-            finally:
-                connection.close()
-
-        threads = [threading.Thread(target=work) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-        assert len(made) == 3
+        ask = partial(ask_by_itself, environment=cast.production, release=release)
+        made = all_at_once(ask, ask, ask)
         assert sum(promotion is not None for promotion in made) == 1
         assert Promotion.objects.get().release == release
 

@@ -1,12 +1,12 @@
 """Quarantine: who may, for how long, and what it does at a gate."""
 
 import io
-import threading
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.test import TestCase
 from django.utils import timezone
 
@@ -26,6 +26,7 @@ from tests.builds.test_store import case, read, write
 from tests.clients import ApiClient
 from tests.factories import make_build, make_deployment, make_member, make_occupancy, make_release
 from tests.promotions.cast import Cast
+from tests.races import all_at_once
 
 PATH = "/api/v1/quarantines/"
 
@@ -310,23 +311,15 @@ def test_of_two_at_once_one_quarantines():
     cast = Cast()
     build = make_build(cast.service)
     write(build, read(build, case("red", Outcome.FAILED)))
-    start, answers = threading.Barrier(2), []
 
-    def work():
+    def quarantine(test: Case) -> str:
         try:
-            test = Case.objects.select_related("service").get()
-            start.wait(10)
             quarantine_case(case=test, user=cast.ben, reason="x", until=timezone.now() + days(1))
-            answers.append("made")
         except DomainError:
-            answers.append("refused")
-        finally:
-            connection.close()
+            return "refused"
+        return "made"
 
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    copies = [Case.objects.select_related("service").get() for _ in range(2)]
+    answers = all_at_once(*(partial(quarantine, copy) for copy in copies))
     assert sorted(answers) == ["made", "refused"]
     assert Quarantine.objects.count() == 1
