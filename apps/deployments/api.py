@@ -104,16 +104,7 @@ class HookEventDetailSerializer(HookEventSerializer):
     cause = CauseSerializer(allow_null=True, help_text="Of a failed event, where it is a known one.")
     record = FlightRecordSerializer(allow_null=True, help_text="null until the host has uploaded it.")
 
-    shown = (
-        "name",
-        "status",
-        "started_at",
-        "finished_at",
-        "error_code",
-        "script",
-        "message",
-        "log_tail",
-    )
+    shown = ("name", *HookEvent.TOLD)
     columns = (*shown, *FlightRecordSerializer.columns)
 
     @classmethod

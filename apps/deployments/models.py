@@ -189,6 +189,9 @@ class Target(models.Model):
 class HookEvent(models.Model):
     """A lifecycle event on a host."""
 
+    # What CodeDeploy says of it, and says anew whenever it is asked.
+    TOLD = ("status", "started_at", "finished_at", "error_code", "script", "message", "log_tail")
+
     target = models.ForeignKey(Target, on_delete=models.CASCADE, related_name="events")
     position = models.PositiveSmallIntegerField()
     name = models.CharField(max_length=40, help_text="ApplicationStop, BeforeInstall …")

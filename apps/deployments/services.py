@@ -361,16 +361,7 @@ def _write_targets(deployment: Deployment, infos: list[codedeploy.TargetInfo]) -
         ],
         update_conflicts=True,
         unique_fields=["target", "name"],
-        update_fields=[
-            "position",
-            "status",
-            "started_at",
-            "finished_at",
-            "error_code",
-            "script",
-            "message",
-            "log_tail",
-        ],
+        update_fields=["position", *HookEvent.TOLD],
     )
 
 
