@@ -10,21 +10,29 @@ from apps.errors import DomainError
 
 
 class DomainCommand(BaseCommand):
-    """A command whose expected failures end as one line on stderr and exit code 1."""
+    """A command whose expected failures end as one line on stderr and an exit code."""
 
     # The checks of a whole server (URLs, admin) take longer than most commands.
     requires_system_checks: Any = []
+    # Its exit code after such a failure. Another where 1 is an answer: to find nothing out is none.
+    failure_code = 1
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
             return super().execute(*args, **options)
+        except CommandError as error:
+            error.returncode = self.failure_code
+            raise
         except DomainError as error:
-            raise CommandError(str(error)) from error
+            raise self.failure(str(error)) from error
         except ImproperlyConfigured as error:
             missing = "DATABASE_URL is not set: this command needs the database."
-            raise CommandError(missing if connection.vendor == "unknown" else str(error)) from error
+            raise self.failure(missing if connection.vendor == "unknown" else str(error)) from error
         except (OperationalError, InterfaceError) as error:
-            raise CommandError(database_problem(error)) from error
+            raise self.failure(database_problem(error)) from error
+
+    def failure(self, reason: str) -> CommandError:
+        return CommandError(reason, returncode=self.failure_code)
 
 
 def database_problem(error: Exception) -> str:

@@ -4,7 +4,7 @@ import json
 import sys
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from apps.commands import DomainCommand
 from apps.gates.replay import Replay, replay_decision
@@ -17,18 +17,12 @@ class Command(DomainCommand):
         "verdict is the same, with 1 if any differs or the ledger contradicts (each difference is printed), "
         "with 2 if it could not be judged again. Run verify_ledger too: only a whole ledger proves anything."
     )
+    # 1 says that the decision does not stand; that nobody could tell must not.
+    failure_code = 2
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("decision", metavar="DECISION", type=int, help="a decision's id")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
-
-    def execute(self, *args: Any, **options: Any) -> str | None:
-        try:
-            return super().execute(*args, **options)
-        except CommandError as error:
-            # 1 says that the decision does not stand; that nobody could tell must not.
-            error.returncode = 2
-            raise
 
     def handle(self, *args: Any, **options: Any) -> None:
         replay = replay_decision(pk=options["decision"])
