@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 # Seconds for one whole demo with all scenarios. Only one that hangs should meet it: with another demo beside
@@ -48,6 +49,24 @@ def processes_of(folder: Path) -> list[str]:
         if any(str(folder).encode() in text for text in (command, place, settings)):
             found.append(command.replace(b"\0", b" ").decode(errors="replace"))
     return found
+
+
+def run_to_the_end(*arguments: str, folder: Path, env: dict[str, str], **options: Any) -> str:
+    """Run a demo that ends by itself, and well; return what it printed."""
+    done = subprocess.run(
+        ["scripts/demo", "--exit", *arguments],
+        cwd=folder,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=WITHIN,
+        check=False,
+        **options,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 def wait_for(process: subprocess.Popen, output: Path, sentence: str, seconds: float) -> None:

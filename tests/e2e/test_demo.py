@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.demos import WITHIN, environment, git, processes_of, wait_for
+from tests.e2e.demos import WITHIN, environment, git, processes_of, run_to_the_end, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -149,18 +149,7 @@ def test_ctrl_c_ends_it_well_and_leaves_nothing(running):
 
 @pytest.mark.full
 def test_an_upgrade_of_production_costs_nobody_a_request(commit, checkout):
-    done = subprocess.run(
-        ["scripts/demo", "--exit", "--approve", "--scenario", "upgrade"],
-        cwd=checkout,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=WITHIN,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
+    run_to_the_end("--approve", "--scenario", "upgrade", folder=checkout, env=environment())
     result = json.loads((checkout / ".local" / "demo" / "1" / "result.json").read_text())
     clones = checkout / ".local" / "demo" / "1" / "clones"
     parent = git("rev-parse", f"{result['release']['commit']}^", folder=clones / "upgrade")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.demos import CACHE, WITHIN, clone, processes_of
+from tests.e2e.demos import CACHE, clone, processes_of, run_to_the_end
 
 pytestmark = pytest.mark.e2e
 
@@ -47,23 +47,16 @@ def test_an_ordinary_user_runs_it_from_a_clone(commit, open_folder):
     os.chown(home, user.pw_uid, user.pw_gid)
     kept = re.compile(r"(PIP|UV)_\w+|SSL_CERT_\w+|REQUESTS_CA_BUNDLE|\w+_proxy|LANG", re.IGNORECASE)
     settings = {name: value for name, value in os.environ.items() if kept.fullmatch(name)}
-    done = subprocess.run(
-        ["scripts/demo", "--exit", "--approve"],
-        cwd=theirs,
+    told = run_to_the_end(
+        "--approve",
+        folder=theirs,
         env=settings
         | {"HOME": str(home), "PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHON": python, "TMPDIR": "/tmp"},
         user=user.pw_uid,
         group=user.pw_gid,
         extra_groups=[],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=WITHIN,
-        check=False,
     )
-    assert done.returncode == 0, done.stdout
-    assert "serves in staging and production" in done.stdout
+    assert "serves in staging and production" in told
     assert processes_of(theirs) == []
     owners = {path.lstat().st_uid for path in (theirs / ".local" / "demo").rglob("*")}
     assert owners == {user.pw_uid}
