@@ -178,11 +178,11 @@ class Deployment:
     @contextlib.contextmanager
     def hook(self, event: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
         """A hook that has been started in a process group of its own."""
-        (entry,) = self.appspec["hooks"][event]
+        command, settings = self.command(event, environ)
         with subprocess.Popen(
-            [self.archive / entry["location"]],
+            command,
             cwd="/",
-            env=self.environ(event) | environ,
+            env=settings,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -194,6 +194,15 @@ class Deployment:
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+
+    def command(self, event: str, environ: dict[str, str]) -> tuple[list[str | Path], dict[str, str] | None]:
+        """What starts a hook with ``environ`` besides the agent's, and the environment to start it in."""
+        return [self.archive / self.location(event)], self.environ(event) | environ
+
+    def location(self, event: str) -> str:
+        """Where in the bundle an event's only hook is."""
+        (entry,) = self.appspec["hooks"][event]
+        return str(entry["location"])
 
     def run(self, event: str, **environ: str) -> Result:
         """Run one event to its end."""

@@ -2,7 +2,6 @@
 
 import json
 import re
-import tomllib
 from contextlib import closing
 from uuid import uuid4
 
@@ -36,18 +35,7 @@ def database_url():
 
 @pytest.fixture(scope="module")
 def own_bundles(tmp_path_factory):
-    """Two bundles of this repository with the same lock."""
-    folder = tmp_path_factory.mktemp("own")
-    project = tomllib.loads((trees.REPOSITORY / "pyproject.toml").read_text())["project"]
-    names = [re.split(r"[<>=!~;]", requirement)[0] for requirement in project["dependencies"]]
-    wheelhouse = trees.make_wheelhouse(folder / "wheelhouse", names)
-    bundles = []
-    for tale in ("own-one", "own-two"):
-        (folder / tale).mkdir()
-        tree = trees.make_own_tree(folder / tale, tale)
-        (tree / "backend/tale.py").write_text(f'"""{tale}"""\n')
-        bundles.append(trees.bundle(tree, wheelhouse, folder / f"{tale}.tar"))
-    return bundles
+    return trees.own_bundles(tmp_path_factory.mktemp("own"))
 
 
 def test_it_deploys_itself_twice(own_bundles, database_url, tmp_path):

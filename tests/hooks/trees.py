@@ -1,7 +1,9 @@
 """Source trees that become bundles: a tiny service, and this repository."""
 
+import re
 import shutil
 import textwrap
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -88,6 +90,19 @@ def make_wheelhouse(folder: Path, requirements: list[str], compression: int = zi
     for name in sorted(wheels.closure(requirements)):
         wheels.repack(name, folder, compression)
     return folder
+
+
+def own_bundles(folder: Path) -> list[Bundle]:
+    """Two bundles of this repository with the same lock."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    names = [re.split(r"[<>=!~;]", requirement)[0] for requirement in project["dependencies"]]
+    wheelhouse = make_wheelhouse(folder / "wheelhouse", names)
+    made = []
+    for tale in ("own-one", "own-two"):
+        tree = make_own_tree(folder / tale, tale)
+        (tree / "backend/tale.py").write_text(f'"""{tale}"""\n')
+        made.append(bundle(tree, wheelhouse, folder / f"{tale}.tar"))
+    return made
 
 
 def bundle(tree: Path, wheelhouse: Path, output: Path, remark: str = "") -> Bundle:

@@ -2,10 +2,8 @@
 
 import contextlib
 import os
-import re
 import shutil
 import sys
-import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -133,15 +131,4 @@ def machines(boxes, cloud, database_url, tmp_path_factory) -> Iterator[list[Real
 
 @pytest.fixture(scope="session")
 def own_bundles(tmp_path_factory) -> list[Bundle]:
-    """Two bundles of this repository with the same lock."""
-    folder = tmp_path_factory.mktemp("own")
-    project = tomllib.loads((trees.REPOSITORY / "pyproject.toml").read_text())["project"]
-    names = [re.split(r"[<>=!~;]", requirement)[0] for requirement in project["dependencies"]]
-    house = trees.make_wheelhouse(folder / "house", names)
-    made = []
-    for tale in ("own-one", "own-two"):
-        (folder / tale).mkdir()
-        tree = trees.make_own_tree(folder / tale, tale)
-        (tree / "backend/tale.py").write_text(f'"""{tale}"""\n')
-        made.append(trees.bundle(tree, house, folder / f"{tale}.tar"))
-    return made
+    return trees.own_bundles(tmp_path_factory.mktemp("own"))

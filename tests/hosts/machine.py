@@ -2,11 +2,8 @@
 
 import contextlib
 import http.client
-import os
 import shutil
-import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,24 +82,7 @@ class RealDeployment(agent.Deployment):
         """The agent's variables alone; PATH is what systemd gives to a service."""
         return self.variables(event)
 
-    @contextlib.contextmanager
-    def hook(self, event: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
-        """A hook that has been started as root in a control group of its own, by its absolute path.
-
-        Its working directory is / and nothing can be read from its standard input.
-        """
-        (entry,) = self.appspec["hooks"][event]
-        program = Path("/", self.archive.relative_to(self.machine.root), entry["location"])
-        with subprocess.Popen(
-            self.machine.box.unit_command(program, environ=self.environ(event) | environ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        ) as process:
-            try:
-                yield process
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+    def command(self, event: str, environ: dict[str, str]) -> tuple[list[str | Path], dict[str, str] | None]:
+        """A hook is started as root in a control group of its own, by its absolute path; its folder is /."""
+        program = Path("/", self.archive.relative_to(self.machine.root), self.location(event))
+        return self.machine.box.unit_command(program, environ=self.environ(event) | environ), None
