@@ -6,9 +6,10 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.contrib.admin import AllValuesFieldListFilter, RelatedOnlyFieldListFilter
+from django.contrib.admin.views.autocomplete import AutocompleteJsonView
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.functional import cached_property
@@ -17,9 +18,11 @@ from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.dataclasses import ActionDialog
 from unfold.forms import BaseDialogForm
+from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from apps.errors import DomainError
+from apps.errors import DomainError, Invalid
+from apps.search import bounded_search
 
 # How each state looks in lists: unfold's label colours by value, of all models at once.
 COLOURS = {
@@ -126,6 +129,36 @@ class BoundedPaginator(Paginator):
         return int(rows.order_by().values("pk")[: self.LIMIT].count())
 
 
+class BoundedList(ChangeList):
+    """A list whose search is given up, with a message, where it would read too much."""
+
+    queryset: Any
+
+    def get_results(self, request: HttpRequest) -> None:
+        if not self.query:
+            return super().get_results(request)
+        try:
+            with bounded_search():
+                super().get_results(request)
+                # Read here: in the template it would be too late.
+                len(self.result_list)
+        except Invalid as error:
+            messages.error(request, str(error))
+            self.queryset = self.queryset.none()
+            super().get_results(request)
+
+
+class BoundedAutocomplete(AutocompleteJsonView):
+    """What a form's field offers while somebody types; 400 where the search would read too much."""
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            with bounded_search():
+                return super().get(request, *args, **kwargs)
+        except Invalid as error:
+            return JsonResponse({"detail": str(error)}, status=400)
+
+
 class MemberAdmin(ModelAdmin):
     """Shows staff what belongs to their services, without Django's permissions being granted by hand.
 
@@ -160,6 +193,9 @@ class MemberAdmin(ModelAdmin):
         So by subqueries and not by joins: DISTINCT would have to read them all before it shows a page.
         """
         return queryset.filter(**{f"{self.service_path}__in": user.memberships.values("service")})
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BoundedList]:
+        return BoundedList
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return request.user.is_active and request.user.is_staff

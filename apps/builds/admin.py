@@ -22,6 +22,7 @@ from apps.builds.coverage import (
     earlier_report,
     percent,
 )
+from apps.builds.history import search_cases
 from apps.builds.links import build_links
 from apps.builds.models import Build, Report, ReportFile, TestCase, TestResult
 from apps.builds.parsers.file_coverage import FileCoverage
@@ -279,9 +280,16 @@ class TestCaseAdmin(ReadOnlyAdmin):
     list_display = ("__str__", "service", "group", "suite")
     list_filter = (only("service"),)
     list_select_related = ("service",)
+    # What it means, search_cases says.
     search_fields = ("name", "class_name")
+    search_help_text = "A part of class or name, or Class::name"
     fields = ("service", "group", "suite", "class_name", "name", "ordinal")
     change_form_outer_before_template = "builds/case_before.html"
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[TestCase], search_term: str
+    ) -> tuple[QuerySet[TestCase], bool]:
+        return search_cases(queryset, search_term) if search_term else queryset, False
 
     def page_context(self, request: HttpRequest, case: TestCase) -> dict[str, Any]:
         return page.case(request, case)

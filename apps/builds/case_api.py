@@ -12,10 +12,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.api import Representation, RowsMixin, StrictSerializer, read_query
-from apps.builds.history import RUNS, RUNS_LIMIT, bounded_search, case_history, search_cases
+from apps.builds.history import RUNS, RUNS_LIMIT, case_history, search_cases
 from apps.builds.models import TestCase
 from apps.builds.parsers.case import Outcome
 from apps.catalog.visibility import VisibleMixin
+from apps.search import bounded_search
 
 
 class NamedCaseSerializer(Representation):

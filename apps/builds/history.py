@@ -5,14 +5,11 @@ costs the same however many tests a report has.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db import OperationalError, connection, transaction
 from django.db.models import BinaryField, F, Func, Q, QuerySet, Value
-from psycopg2 import errors
 
 from apps.builds.compare import outcome_json
 from apps.builds.models import Report, TestCase, TestResult, is_complete
@@ -23,7 +20,6 @@ from apps.errors import Invalid, NotFound
 
 RUNS = 100  # reports that are looked at unless told otherwise
 RUNS_LIMIT = 1000
-SEARCH_MS = 3000
 RED = (Outcome.FAILED, Outcome.ERROR)
 
 
@@ -154,26 +150,6 @@ def search_cases(cases: QuerySet[TestCase], text: str) -> QuerySet[TestCase]:
     if colons:
         return cases.filter(class_name__icontains=class_name, name__icontains=name)
     return cases.filter(Q(name__icontains=text) | Q(class_name__icontains=text))
-
-
-@contextmanager
-def bounded_search() -> Iterator[None]:
-    """Within it a search is given up after SEARCH_MS; Invalid then.
-
-    What is looked for may be anywhere in a name, so a search reads all names: of a service with a million in
-    half a second, but a large installation has many such services.
-    """
-    try:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SET LOCAL statement_timeout = %s", [SEARCH_MS])
-            yield
-    except OperationalError as error:
-        if not isinstance(error.__cause__, errors.QueryCanceled):
-            raise
-        raise Invalid(
-            f"The search was given up after {SEARCH_MS / 1000:g} s, since there are too many tests to look "
-            "through. Name a service as well."
-        ) from error
 
 
 def find_case(*, service: Service, name: str, group: str = "") -> TestCase:

@@ -8,6 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import TestCase
+from django.test.utils import CaptureQueriesContext
 
 from apps.builds.history import case_history, find_case
 from apps.builds.models import Report
@@ -129,20 +130,59 @@ class HistoryTests(TestCase):
         assert len(client.get("/api/v1/cases/", {"page_size": 2}).json()["results"]) == 2
         assert client.get("/api/v1/cases/", {"search": "zz"}).json()["results"] == []
 
-    def test_a_search_that_takes_too_long_is_given_up(self) -> None:
-        client = ApiClient(self.viewer)
+    def many(self) -> None:
+        """So many tests that to read all names takes more than a millisecond."""
         with connection.cursor() as cursor:
             cursor.execute(
                 'INSERT INTO builds_testcase (id, service_id, "group", suite, class_name, name, ordinal)'
                 " SELECT n, %s, 'unit', '', 'C', 'test_' || n, 0 FROM generate_series(1, 30000) AS n",
                 [self.service.pk],
             )
-        with patch("apps.builds.history.SEARCH_MS", 1):
+
+    def test_a_search_that_takes_too_long_is_given_up(self) -> None:
+        client = ApiClient(self.viewer)
+        self.many()
+        with patch("apps.search.SEARCH_MS", 1):
             answer = client.get("/api/v1/cases/", {"search": "nothing"})
             assert answer.status_code == 400, answer.content
             assert "given up after 0.001 s" in answer.json()["detail"]
             assert client.get("/api/v1/cases/", {"service": "web"}).status_code == 200
         assert client.get("/api/v1/cases/", {"search": "_30000"}).json()["results"][0]["name"] == "test_30000"
+
+    def test_the_admin_searches_as_the_api_does(self) -> None:
+        self.runs("p")
+        client = signed_in(self.viewer)
+        for text, names in (
+            ("C::b", ["b"]),
+            ("c::B", ["b"]),
+            ("B", ["b"]),
+            ("c", ["a", "b", "c"]),
+            ("z", []),
+        ):
+            with self.subTest(text), CaptureQueriesContext(connection) as queries:
+                shown = client.get("/admin/builds/testcase/", {"q": text}).context["cl"]
+                assert sorted(case.name for case in shown.result_list) == names
+                counts = [query["sql"] for query in queries if "COUNT(" in query["sql"]]
+                assert counts
+                assert all("LIMIT 10000" in sql for sql in counts), counts
+
+    def test_the_admin_gives_up_a_search_that_takes_too_long(self) -> None:
+        self.many()
+        client = signed_in(self.viewer)
+        offered = {"app_label": "builds", "model_name": "quarantine", "field_name": "case", "term": "nothing"}
+        with patch("apps.search.SEARCH_MS", 1):
+            page = client.get("/admin/builds/testcase/", {"q": "nothing"})
+            self.assertContains(page, "The search was given up after 0.001 s")
+            assert list(page.context["cl"].result_list) == []
+            answer = client.get("/admin/autocomplete/", offered)
+            assert answer.status_code == 400, answer.content
+            assert "given up after 0.001 s" in answer.json()["detail"]
+            assert client.get("/admin/builds/testcase/").context["cl"].result_count == 10_000
+        found = client.get("/admin/builds/testcase/", {"q": "_30000"}).context["cl"].result_list
+        assert [case.name for case in found] == ["test_30000"]
+        assert client.get("/admin/autocomplete/", offered | {"term": "_30000"}).json()["results"] == [
+            {"id": "30000", "text": "C::test_30000"}
+        ]
 
     def test_the_api_tells_a_history(self) -> None:
         builds = self.runs("pff", source_version="main")
