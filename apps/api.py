@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
+from apps.compiled import CompiledColumns
 from apps.query import QueryError
 
 COMMENT_LIMIT = 2000  # characters
@@ -87,22 +88,30 @@ def below(
 
 
 @cache
-def rows_of(queryset: QuerySet[Any, Any], columns: tuple[str, ...]) -> QuerySet[Any, Any]:
-    """A view set's rows, to be copied by each request: to find so many columns takes a while."""
-    return queryset.values(*columns)
+def rows_of(
+    queryset: QuerySet[Any, Any], columns: tuple[str, ...], annotated: QuerySet[Any, Any] | None = None
+) -> QuerySet[Any, dict[str, Any]]:
+    """Columns of a queryset's rows, or of those of one that is annotated, to be copied by each request.
+
+    The querysets have to be there for good, since what is compiled of them is kept.
+    """
+    rows = queryset if annotated is None else annotated
+    return CompiledColumns(rows.values(*columns)).of(queryset)
 
 
 class RowsMixin(GenericViewSet[Any]):
     """A view set of rows instead of models; ``nest`` brings what hangs below them."""
 
     queryset: Any
+    # The same with what the representation's columns name beyond those of models.
+    annotated: ClassVar[QuerySet[Any, Any] | None] = None
 
     def nest(self, rows: Sequence[dict[str, Any]]) -> None:
         """Add to each row what has rows of its own, with a fixed number of queries."""
 
     def get_queryset(self) -> Any:
         representation: Any = self.get_serializer_class()
-        self.queryset = rows_of(type(self).queryset, representation.columns)
+        self.queryset = rows_of(type(self).queryset, representation.columns, self.annotated)
         return super().get_queryset()
 
     def paginate_queryset(self, queryset: Any) -> Any:

@@ -4,7 +4,6 @@ What hangs below a row costs Python several times what it costs PostgreSQL: a qu
 each row of it.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -49,28 +48,7 @@ def as_object(kind: type[serializers.Serializer[Any]], **given: str | BaseExpres
     return Func(*parts, function="json_build_object", output_field=WrittenField())
 
 
-class CompiledOnce(Subquery):
-    """A subquery whose SQL is kept: to put it together takes Django longer than all else of a query.
-
-    So it belongs to a queryset that is made once, and nothing in it may depend on a request.
-    """
-
-    compiled: tuple[str, tuple[Any, ...]] | None = None
-
-    def as_sql(self, *args: Any, **kwargs: Any) -> tuple[str, tuple[Any, ...]]:
-        if self.compiled is None:
-            sql, parameters = super().as_sql(*args, **kwargs)
-            self.compiled = sql, tuple(parameters)
-        return self.compiled
-
-    def relabeled_clone(self, change_map: Mapping[str, str]) -> "CompiledOnce":
-        # Its SQL names the tables of the query around it.
-        clone: CompiledOnce = super().relabeled_clone(change_map)
-        clone.compiled = None
-        return clone
-
-
-class Listed(CompiledOnce):
+class Listed(Subquery):
     """The rows of a query of one column, ``told``, as a JSON array in the query's order."""
 
     template = "(SELECT coalesce(json_agg(each.told), '[]') FROM (%(subquery)s) each)"

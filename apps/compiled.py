@@ -1,15 +1,19 @@
 """Querysets that Django puts together once and that run often.
 
 To make SQL of a queryset takes Django several times as long as PostgreSQL takes to answer one that reads a
-few rows. A gate asks some twenty of them, always the same, with other ids.
+few rows. A gate asks some twenty of them, always the same, with other ids; a list asks for the same columns
+at each request, of other rows.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from copy import copy
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connections
 from django.db.models import BooleanField, F, Func, QuerySet
+from django.db.models.query import BaseIterable
+from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLCompiler
 from django.db.transaction import TransactionManagementError
 
@@ -87,3 +91,91 @@ def compiled(make: Callable[[], QuerySet[Any, Row]]) -> Compiled[Row]:
         releases_of(builds=[1, 2])
     """
     return Compiled(make)
+
+
+PAGE = "/* page */"
+
+
+class InPage(Func):
+    """Whether a row is one of those that another queryset finds, whose SQL takes the place of ``PAGE``."""
+
+    output_field = BooleanField()
+    # The page comes first and alone, and all else is looked up by its keys.
+    template = f"%(expressions)s = ANY(ARRAY({PAGE}))"
+
+    def as_sql(self, *args: Any, **kwargs: Any) -> tuple[str, tuple[Any, ...]]:
+        sql, parameters = super().as_sql(*args, **kwargs)
+        return sql, (*parameters, Given("page"))
+
+
+class Around(NamedTuple):
+    """What stands around the SQL of a page, and how what it reads becomes the values of a row."""
+
+    sql: tuple[str, str]
+    parameters: tuple[tuple[Any, ...], tuple[Any, ...]]
+    names: tuple[str, ...]
+    converters: list[tuple[str, list[Callable[..., Any]], Any]]
+
+
+class CompiledColumns:
+    """The columns of a ``.values()`` queryset, to be read of the rows that other querysets find.
+
+    All but which rows these are is compiled once; so nothing in it may depend on a request or on the time.
+    """
+
+    def __init__(self, rows: QuerySet[Any, dict[str, Any]]) -> None:
+        self._rows = rows
+        self._around: dict[tuple[Any, ...], Around] = {}
+        read = self._read
+
+        class Iterable(BaseIterable):
+            def __iter__(self) -> Iterator[dict[str, Any]]:
+                return read(self.queryset)
+
+        self._iterable = Iterable
+
+    def of(self, found: QuerySet[Any, Any]) -> QuerySet[Any, dict[str, Any]]:
+        """A queryset like ``found``, in its order, whose rows are dictionaries of the columns."""
+        page: Any = found.values("pk")
+        page._iterable_class = self._iterable
+        return page
+
+    def _read(self, page: QuerySet[Any, Any]) -> Iterator[dict[str, Any]]:
+        connection = connections[page.db]
+        try:
+            which, given = page.query.get_compiler(connection=connection).as_sql()
+        except EmptyResultSet:
+            return
+        around = self._compiled(page.query, page.db)
+        (head, tail), (before, after) = around.sql, around.parameters
+        with connection.cursor() as cursor:
+            cursor.execute(f"{head}{which}{tail}", (*before, *given, *after))
+            found = cursor.fetchall()
+        for values in found:
+            row = dict(zip(around.names, values, strict=True))
+            for name, converters, column in around.converters:
+                for converter in converters:
+                    row[name] = converter(row[name], column, connection)
+            yield row
+
+    def _compiled(self, page: Query, using: str) -> Around:
+        """For rows in the order of the page; a list knows two, since pages can be turned back."""
+        order = (page.order_by, page.default_ordering, page.standard_ordering)
+        # Two threads may both make it; they make the same.
+        if order not in self._around:
+            rows = self._rows.filter(InPage("pk"))
+            rows.query.order_by, rows.query.default_ordering, rows.query.standard_ordering = order
+            compiler = rows.query.get_compiler(using=using)
+            sql, parameters = compiler.as_sql()
+            head, _, tail = sql.partition(PAGE)
+            place = next(n for n, each in enumerate(parameters) if isinstance(each, Given))
+            columns = [column for column, *_ in compiler.select[: compiler.col_count]]
+            names = tuple(rows.query.selected or ())
+            converters = compiler.get_converters(columns)
+            self._around[order] = Around(
+                sql=(head, tail),
+                parameters=(tuple(parameters[:place]), tuple(parameters[place + 1 :])),
+                names=names,
+                converters=[(names[n], *how) for n, how in converters.items()],
+            )
+        return self._around[order]

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from django.db.models import F, OuterRef, QuerySet, Subquery
+from django.db.models import F, OuterRef, QuerySet
 from django.test import TestCase
 
 from apps.as_json import Listed, as_written
@@ -31,17 +31,3 @@ class AsJsonTests(TestCase):
     def test_rows_are_listed_in_their_order(self) -> None:
         rows = with_slugs(Service.objects.order_by("slug")).values("slug", "slugs")
         assert self.told(rows) == [{"slug": "bare", "slugs": []}, {"slug": "web", "slugs": ["b", "a"]}]
-
-    def test_what_was_compiled_is_compiled_anew_for_another_place(self) -> None:
-        services = with_slugs(Service.objects.all())
-        assert len(self.told(services.values("slugs"))) == 2
-        of_web = Subquery(services.filter(slug="web").values("slugs"))
-        rows = Service.objects.filter(slug="bare").annotate(of_web=of_web).values("of_web")
-        assert self.told(rows) == [{"of_web": ["b", "a"]}]
-
-    def test_what_was_compiled_is_kept(self) -> None:
-        rows = with_slugs(Service.objects.all()).values("slugs")
-        first, _ = rows.all().query.sql_with_params()
-        listed = rows.query.annotations["slugs"].get_source_expressions()[0]
-        assert listed.compiled is not None
-        assert listed.compiled[0] in first

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import django_filters
 import orjson
-from django.db.models import OuterRef, QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.db.models.fields.json import KT
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import mixins, serializers, status, viewsets
@@ -18,7 +18,7 @@ from rest_framework.reverse import reverse
 from apps.access.models import Scope
 from apps.access.permissions import acting_user
 from apps.api import Polled, Representation, RowsMixin, StrictSerializer, below, read_body, read_query
-from apps.as_json import CompiledOnce, as_object, as_written
+from apps.as_json import as_object, as_written
 from apps.builds.compare import compare_builds
 from apps.builds.comparison_api import (
     ComparisonQuerySerializer,
@@ -79,7 +79,7 @@ def with_release(builds: QuerySet[Build]) -> QuerySet[Build]:
     bundle = release._default_manager.filter(
         service=OuterRef("service"), digest=OuterRef("exported_digest"), build__gte=OuterRef("pk")
     )
-    brief = CompiledOnce(bundle.values(brief=as_object(BuiltReleaseSerializer))[:1])
+    brief = Subquery(bundle.values(brief=as_object(BuiltReleaseSerializer))[:1])
     return builds.annotate(exported_digest=KT(f"exports__{BUNDLE_DIGEST}"), made=as_written(brief))
 
 
@@ -182,7 +182,8 @@ class BuildFilter(django_filters.FilterSet):
 class BuildViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, viewsets.GenericViewSet):
     """CodeBuild's runs, and the evidence that the server read of them."""
 
-    queryset = with_release(Build.objects.all())
+    queryset = Build.objects.all()
+    annotated = with_release(queryset)
     serializer_class = BuildSerializer
     service_path = "service"
     filterset_class = BuildFilter

@@ -152,7 +152,8 @@ class ServiceViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet):
 class EnvironmentViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet):
     """Where a service runs, and what it is promoted from."""
 
-    queryset = with_json(Environment.objects.all())
+    queryset = Environment.objects.all()
+    annotated = with_json(queryset)
     serializer_class = EnvironmentSerializer
     service_path = "service"
     filterset_class = EnvironmentFilter

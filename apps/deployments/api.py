@@ -282,7 +282,8 @@ def with_hosts(deployments: QuerySet[Deployment]) -> QuerySet[Deployment]:
 class DeploymentViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, viewsets.GenericViewSet):
     """What CodeDeploy was told, and what came of it on each host."""
 
-    queryset = with_hosts(Deployment.objects.all())
+    queryset = Deployment.objects.all()
+    annotated = with_hosts(queryset)
     service_path = "environment__service"
     filterset_class = DeploymentFilter
 

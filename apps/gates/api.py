@@ -164,9 +164,8 @@ class DecisionFilter(django_filters.FilterSet):
 class DecisionViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet[Decision]):
     """What the gates said, newest first; a new decision is written when facts, policy or verdict changed."""
 
-    queryset = Decision.objects.annotate(
-        release_json=brief_release(), findings_json=WrittenFindings("findings")
-    )
+    queryset = Decision.objects.all()
+    annotated = queryset.annotate(release_json=brief_release(), findings_json=WrittenFindings("findings"))
     service_path = "environment__service"
     filterset_class = DecisionFilter
 

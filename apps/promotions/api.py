@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import django_filters
-from django.db.models import OuterRef, QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers, status, viewsets
@@ -16,8 +16,8 @@ from rest_framework.reverse import reverse
 
 from apps.access.models import Scope
 from apps.access.permissions import acting_user, require_scope
-from apps.api import CommentSerializer, Polled, Representation, StrictSerializer, below, read_body
-from apps.as_json import CompiledOnce, Listed, as_object, as_written
+from apps.api import CommentSerializer, Polled, Representation, StrictSerializer, below, read_body, rows_of
+from apps.as_json import Listed, as_object, as_written
 from apps.builds.comparison_api import (
     ComparisonQuerySerializer,
     ComparisonSerializer,
@@ -260,15 +260,14 @@ def with_json(promotions: QuerySet[Promotion]) -> QuerySet[Promotion]:
     told = as_object(ApprovalSerializer, user="user__username")
     return promotions.annotate(
         release_json=brief_release(),
-        deployment_json=as_written(
-            CompiledOnce(deployment.values(told=as_object(DeploymentBriefSerializer)))
-        ),
+        deployment_json=as_written(Subquery(deployment.values(told=as_object(DeploymentBriefSerializer)))),
         findings_json=WrittenFindings("decision__findings"),
         approvals_json=as_written(Listed(approvals.values(told=told))),
     )
 
 
-PROMOTIONS = with_json(Promotion.objects.all())
+PROMOTIONS = Promotion.objects.all()
+ANNOTATED = with_json(PROMOTIONS)
 
 
 def nest_below(rows: Sequence[dict[str, Any]]) -> None:
@@ -288,7 +287,7 @@ def waits_for(pk: int) -> str:
 
 def answer_with(pk: int, context: Mapping[str, Any], code: int) -> Response:
     """The promotion as it is after a write, read anew with what its representation needs."""
-    row = PROMOTIONS.values(*PromotionDetailSerializer.columns).get(pk=pk)
+    row = rows_of(PROMOTIONS, PromotionDetailSerializer.columns, ANNOTATED).get(pk=pk)
     nest_below([row])
     headers = {"Location": reverse("promotion-detail", args=[pk], request=context["request"])}
     data = PromotionDetailSerializer(row, context=context).data
@@ -310,6 +309,7 @@ class PromotionViewSet(Polled, ActedOnViewSet):  # type: ignore[misc]  # a 304 i
     """
 
     queryset = PROMOTIONS
+    annotated = ANNOTATED
     related = ("environment__service", "release", "decision")
     service_path = "environment__service"
     filterset_class = PromotionFilter

@@ -176,7 +176,8 @@ class HoldViewSet(ActedOnViewSet):
 class PinViewSet(HoldViewSet):
     """Environments held at a release; newest first, those that were lifted too."""
 
-    queryset = Pin.objects.annotate(release_json=brief_release())
+    queryset = Pin.objects.all()
+    annotated = queryset.annotate(release_json=brief_release())
     related = ("environment__service",)
     serializer_class = PinSerializer
     service_path = "environment__service"
@@ -212,7 +213,8 @@ class PinViewSet(HoldViewSet):
 class VetoViewSet(HoldViewSet):
     """Releases kept from an environment, or from all; newest first, those that were lifted too."""
 
-    queryset = Veto.objects.annotate(release_json=brief_release())
+    queryset = Veto.objects.all()
+    annotated = queryset.annotate(release_json=brief_release())
     related = ("release__service", "environment")
     serializer_class = VetoSerializer
     service_path = "release__service"

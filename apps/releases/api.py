@@ -3,12 +3,12 @@
 from typing import Any, ClassVar
 
 import django_filters
-from django.db.models import OuterRef
+from django.db.models import OuterRef, Subquery
 from django.db.models.expressions import Combinable
 from rest_framework import serializers, viewsets
 
 from apps.api import Representation, RowsMixin
-from apps.as_json import CompiledOnce, as_object, as_written
+from apps.as_json import as_object, as_written
 from apps.catalog.visibility import VisibleMixin
 from apps.releases.migration_source import Level
 from apps.releases.models import Release
@@ -31,7 +31,7 @@ def brief_release() -> Combinable:
     By a subquery, since each join more makes PostgreSQL, and Django, think longer about the whole query.
     """
     release = Release.objects.filter(pk=OuterRef("release"))
-    return as_written(CompiledOnce(release.values(told=as_object(ReleaseBriefSerializer))))
+    return as_written(Subquery(release.values(told=as_object(ReleaseBriefSerializer))))
 
 
 class ReleaseBuildSerializer(Representation):
