@@ -43,12 +43,22 @@ class Among(Func):
         return sql, (*parameters, Given(self.name))
 
 
+class Made(NamedTuple):
+    """What Django has made of a queryset."""
+
+    rows: QuerySet[Any, Any]
+    compiler: SQLCompiler
+    sql: str
+    parameters: tuple[Any, ...]
+    converters: dict[int, Any]
+
+
 class Compiled(Generic[Row]):
     """A function that returns a queryset, made into one that returns the queryset's rows."""
 
     def __init__(self, make: Callable[[], QuerySet[Any, Row]]) -> None:
         self._make = make
-        self._made: tuple[QuerySet[Any, Row], SQLCompiler, str, tuple[Any, ...]] | None = None
+        self._made: Made | None = None
 
     def __call__(self, **given: Collection[Any]) -> list[Row]:
         """The rows where each ``Among`` finds a value among those given by its name; none where one is empty.
@@ -56,27 +66,32 @@ class Compiled(Generic[Row]):
         Raises TypeError when a name is missing or unknown.
         """
         # Two threads may both make it; they make the same.
-        rows, compiler, sql, parameters = self._made = self._made or self._compile()
-        wanted = {each.name for each in parameters if isinstance(each, Given)}
+        made = self._made = self._made or self._compile()
+        wanted = {each.name for each in made.parameters if isinstance(each, Given)}
         if wanted != given.keys():
             raise TypeError(f"The query wants {sorted(wanted)}, and was given {sorted(given)}.")
         if not all(given.values()):
             return []
-        values = tuple(list(given[each.name]) if isinstance(each, Given) else each for each in parameters)
-        done = copy(compiler)
-        done.connection = connections[rows.db]  # each thread has its own
-        if rows.query.select_for_update and not done.connection.in_atomic_block:
+        values = tuple(
+            list(given[each.name]) if isinstance(each, Given) else each for each in made.parameters
+        )
+        compiler: Any = copy(made.compiler)
+        compiler.connection = connections[made.rows.db]  # each thread has its own
+        if made.rows.query.select_for_update and not compiler.connection.in_atomic_block:
             raise TransactionManagementError("select_for_update cannot be used outside of a transaction.")
-        done.as_sql = lambda *_: (sql, values)  # type: ignore[method-assign,assignment]  # it has been through that
-        run = rows.all()
-        run.query.get_compiler = lambda *_, **__: done  # type: ignore[method-assign]  # not a new one
+        # What it has done already.
+        compiler.as_sql = lambda *_: (made.sql, values)
+        compiler.get_converters = lambda *_: made.converters
+        run: Any = made.rows.all()
+        run.query.get_compiler = lambda *_, **__: compiler
         return list(run)
 
-    def _compile(self) -> tuple[QuerySet[Any, Row], SQLCompiler, str, tuple[Any, ...]]:
+    def _compile(self) -> Made:
         rows = self._make()
         compiler = rows.query.get_compiler(using=rows.db)
         sql, parameters = compiler.as_sql()
-        return rows, compiler, sql, tuple(parameters)
+        columns = [column for column, *_ in compiler.select[: compiler.col_count]]
+        return Made(rows, compiler, sql, tuple(parameters), compiler.get_converters(columns))
 
 
 def compiled(make: Callable[[], QuerySet[Any, Row]]) -> Compiled[Row]:
