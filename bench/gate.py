@@ -11,7 +11,8 @@
 - One evaluation: evaluate_promotion, as the API calls it, right after the policy changed (a new Decision and
   an entry in the ledger each) and with nothing changed. The figure is the worse of the two.
 - All at once: from a changed policy in each environment to a new Decision on each of the 1,000, by one
-  reconciler; and once with nothing known, when it also compares the tests of 900 pairs of builds.
+  reconciler and by two side by side; and once with nothing known, when it also compares the tests of 900
+  pairs of builds.
 - Polling: 200 clients ask for a promotion each every 5 s, with its ETag, of gunicorn as on a host.
   CPU of gunicorn and of PostgreSQL's sessions, in percent of one core.
 """
@@ -450,6 +451,31 @@ def judge_all(reconciler: Reconciler) -> tuple[float, float]:
     return time.perf_counter() - began, time.process_time() - cpu
 
 
+def judge_all_by_two() -> float:
+    """Seconds until two reconcilers, as on two hosts, have judged all that wait."""
+    Promotion.objects.update(lease_until=None)
+    connections.close_all()
+    context = multiprocessing.get_context("fork")
+    go = context.Barrier(3)
+
+    def work() -> None:
+        reconciler = Reconciler()
+        Promotion.objects.pending().exists()  # connected
+        go.wait()
+        while Promotion.objects.pending().filter(lease_until=None).exists():
+            reconciler.judge_promotions()
+
+    workers = [context.Process(target=work) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    go.wait()
+    began = time.perf_counter()
+    for worker in workers:
+        worker.join()
+    assert not any(worker.exitcode for worker in workers), "a reconciler failed"
+    return time.perf_counter() - began
+
+
 def all_at_once(reconciler: Reconciler) -> dict[str, float]:
     changed, same = [], []  # seconds, and CPU in them
     for version in (3, 4):
@@ -458,9 +484,14 @@ def all_at_once(reconciler: Reconciler) -> dict[str, float]:
         judged = Promotion.objects.pending().filter(decision__policy__version=version).count()
         assert judged == SIZE.services * SIZE.environments, f"{judged} were judged by the new policy"
         same.append(judge_all(reconciler))
+    _world.set_policy(version=5)
+    by_two = judge_all_by_two()
+    judged = Promotion.objects.pending().filter(decision__policy__version=5).count()
+    assert judged == SIZE.services * SIZE.environments, f"{judged} were judged by the new policy"
     return {
         "reevaluate_1000_s": round(statistics.median(wall for wall, _ in changed), 2),
         "reevaluate_1000_cpu_s": round(statistics.median(cpu for _, cpu in changed), 2),
+        "reevaluate_1000_by_two_s": round(by_two, 2),
         "reevaluate_1000_unchanged_s": round(statistics.median(wall for wall, _ in same), 2),
     }
 
