@@ -1,7 +1,11 @@
 """Windows in the admin: operators of the service change them, and see when they will open."""
 
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
 from django.test import TestCase
 from django.urls import reverse
+from django.utils import timezone
 
 from apps.ledger.models import Entry
 from apps.promotions.models import Window
@@ -9,6 +13,7 @@ from tests.clients import signed_in
 from tests.factories import make_environment, make_member, make_service, make_user, make_window
 
 ADD = reverse("admin:promotions_window_add")
+BERLIN = ZoneInfo("Europe/Berlin")
 
 
 class WindowAdminTests(TestCase):
@@ -40,11 +45,18 @@ class WindowAdminTests(TestCase):
         }
 
     def test_an_operator_adds_one_and_is_told_when_it_opens(self) -> None:
-        response = self.client.post(ADD, self.form(), follow=True)
+        # Two hours before it opens, whatever the time is.
+        opens = timezone.now().astimezone(BERLIN) + timedelta(hours=2)
+        response = self.client.post(ADD, self.form(starts_at=f"2026-01-01T{opens:%H:%M}"), follow=True)
         window = Window.objects.get()
         assert (window.environment, window.rrule) == (self.production, "FREQ=DAILY")
         self.assertContains(response, "nights opens next at")
         assert Entry.objects.get(action="window.added").actor == self.oda
+
+    def test_one_that_is_open_tells_until_when(self) -> None:
+        opened = timezone.now().astimezone(BERLIN) - timedelta(hours=1)
+        response = self.client.post(ADD, self.form(starts_at=f"2026-01-01T{opened:%H:%M}"), follow=True)
+        self.assertContains(response, "nights is open until")
 
     def test_the_page_shows_the_next_openings_in_both_times(self) -> None:
         window = make_window(
