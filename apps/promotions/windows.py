@@ -1,5 +1,8 @@
 """Say when an environment may be deployed to: add, change and remove its windows, as an operator."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from django.db import transaction
 
 from apps.access.models import User
@@ -81,6 +84,53 @@ def remove_window(*, window: Window, by: User) -> None:
         _record(current, "window.removed", by)
 
 
+def set_windows(*, environment: Environment, windows: Sequence[Mapping[str, Any]]) -> bool:
+    """Bring an environment's windows to exactly these, each with FIELDS; whether anything was changed.
+
+    Those of a known name are changed, others added, and what is not among them is removed. For whoever sets
+    services up, who is nobody's operator: the ledger names no one. Raises Invalid as add_window does, with
+    the window's name.
+    """
+    wanted = _wanted(environment, windows)
+    differs = False
+    with transaction.atomic():
+        Environment.objects.select_for_update(no_key=True).get(pk=environment.pk)
+        rows = environment.windows.select_for_update(of=("self",)).select_related("environment__service")
+        known = {window.name: window for window in rows}
+        for window in known.values():
+            if window.name not in wanted:
+                Window.objects.filter(pk=window.pk).delete()
+                _record(window, "window.removed", None)
+                differs = True
+        for window in wanted.values():
+            current = known.get(window.name)
+            if current is None:
+                _save(window, "window.added", None)
+            elif any(getattr(current, name) != getattr(window, name) for name in FIELDS):
+                window.pk = current.pk
+                _save(window, "window.changed", None)
+            else:
+                continue
+            differs = True
+    return differs
+
+
+def _wanted(environment: Environment, windows: Sequence[Mapping[str, Any]]) -> dict[str, Window]:
+    wanted: dict[str, Window] = {}
+    for values in windows:
+        window = Window(environment=environment, **values)
+        try:
+            _clean(window)
+        except Invalid as error:
+            raise Invalid(f"The window {window.name!r}: {error}") from error
+        if window.name in wanted:
+            raise Invalid(f"The window {window.name!r} is there twice.")
+        wanted[window.name] = window
+    if len(wanted) > MOST:
+        raise Invalid(f"An environment has at most {MOST} windows, not {len(wanted)}.")
+    return wanted
+
+
 def _lock(window: Window) -> Window:
     rows = Window.objects.select_for_update(of=("self",)).select_related("environment__service")
     current = rows.filter(pk=window.pk).first()
@@ -98,7 +148,7 @@ def _clean(window: Window) -> None:
     check_window(window.fact())
 
 
-def _save(window: Window, action: str, by: User) -> None:
+def _save(window: Window, action: str, by: User | None) -> None:
     _clean(window)
     namesakes = Window.objects.filter(environment=window.environment_id, name=window.name)
     if namesakes.exclude(pk=window.pk).exists():
@@ -107,7 +157,7 @@ def _save(window: Window, action: str, by: User) -> None:
     _record(window, action, by)
 
 
-def _record(window: Window, action: str, by: User) -> None:
+def _record(window: Window, action: str, by: User | None) -> None:
     environment = window.environment
     record(
         chain=environment.service.slug,

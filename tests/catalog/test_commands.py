@@ -8,6 +8,8 @@ from django.test import TestCase
 from apps.access.models import Token, User
 from apps.catalog.models import ApproverGroup, Environment, Membership, Service
 from apps.gates.models import Policy
+from apps.ledger.models import Entry
+from apps.promotions.models import Window
 from tests.factories import make_member, make_service, make_user
 
 SHOP = {
@@ -31,6 +33,20 @@ SHOP = {
         },
     ],
 }
+
+
+NIGHTS = {
+    "name": "nights",
+    "kind": "allow",
+    "starts_at": "2026-03-01T22:00",
+    "timezone": "Europe/Berlin",
+    "minutes": 480,
+}
+
+
+def windows(*windows):
+    """A change of the file: staging has these."""
+    return {"environments": [{**SHOP["environments"][0], "windows": list(windows)}]}
 
 
 def run(*arguments, **options):
@@ -104,6 +120,36 @@ class TestRegisterService:
         assert "verified_upstream" in [rule["rule"] for rule in policy.rules]
         assert "shop/production: policy unchanged" in register(bare)
 
+    def test_windows_become_those_of_the_file(self, register):
+        staging, production = SHOP["environments"]
+
+        def with_windows(*windows):
+            return register({**SHOP, "environments": [staging, {**production, "windows": list(windows)}]})
+
+        def names():
+            windows = Window.objects.filter(environment__slug="production")
+            return sorted(windows.values_list("name", "minutes", "rrule"))
+
+        def acts():
+            return list(Entry.objects.filter(action__startswith="window.").values_list("action", flat=True))
+
+        daily = {**NIGHTS, "rrule": "freq=daily"}
+        told = with_windows(daily, {**NIGHTS, "name": "once"})
+        assert "shop/staging: policy v1\n" in told
+        assert "shop/production: policy v1, 2 windows\n" in told
+        assert names() == [("nights", 480, "FREQ=DAILY"), ("once", 480, "")]
+        assert ", 2 windows as before\n" in with_windows({**NIGHTS, "name": "once"}, daily)
+        assert acts() == ["window.added", "window.added"]
+        kept = Window.objects.get(name="nights").pk
+        assert ", 1 window\n" in with_windows({**daily, "minutes": 60})
+        assert names() == [("nights", 60, "FREQ=DAILY")]
+        assert Window.objects.get().pk == kept
+        assert acts()[2:] == ["window.removed", "window.changed"]
+        register(SHOP)
+        assert names() == [("nights", 60, "FREQ=DAILY")]
+        assert ", no windows\n" in with_windows()
+        assert names() == []
+
     def test_yaml_works_too(self, register):
         register("slug: shop\nname: Shop\nbucket: shop\ncodebuild_project: shop\n")
         assert Service.objects.get().slug == "shop"
@@ -121,6 +167,18 @@ class TestRegisterService:
             (
                 {"environments": [{**SHOP["environments"][0], "policy": [{"rule": "nope"}]}]},
                 "Unknown rule 'nope'",
+            ),
+            (windows({}), "environments[0]: windows[0]: name, kind, starts_at, timezone, minutes is missing"),
+            (windows({**NIGHTS, "minutes": "480"}), "windows[0]: minutes must be a int, not '480'"),
+            (windows({**NIGHTS, "until": "x"}), "windows[0]: unknown key until"),
+            (windows(NIGHTS, NIGHTS), "environments[0]: The window 'nights' is there twice."),
+            (
+                windows({**NIGHTS, "rrule": "FREQ=SECONDLY"}),
+                "environments[0]: The window 'nights': rrule: FREQ",
+            ),
+            (
+                windows(*({**NIGHTS, "name": f"n{number}"} for number in range(51))),
+                "at most 50 windows, not 51",
             ),
         ],
     )

@@ -1,6 +1,6 @@
 """Set up a service from a file.
 
-It lives in gates and not in catalog because the file holds the environments' policies too.
+It lives here and not in catalog because the file holds the environments' policies and windows too.
 """
 
 from pathlib import Path
@@ -18,6 +18,7 @@ from apps.commands import DomainCommand
 from apps.errors import Invalid
 from apps.gates.services import save_policy
 from apps.gates.starter import give_starter_policy
+from apps.promotions.windows import set_windows
 
 SERVICE: dict[str, type] = {"slug": str, "name": str, "bucket": str, "codebuild_project": str}
 SERVICE_MAY_HAVE: dict[str, type] = {
@@ -35,7 +36,10 @@ ENVIRONMENT_MAY_HAVE: dict[str, type] = {
     "auto_promote": bool,
     "policy": list,
     "rollback_policy": list,
+    "windows": list,
 }
+WINDOW: dict[str, type] = {"name": str, "kind": str, "starts_at": str, "timezone": str, "minutes": int}
+WINDOW_MAY_HAVE: dict[str, type] = {"rrule": str}
 
 
 class Command(DomainCommand):
@@ -44,8 +48,9 @@ class Command(DomainCommand):
         "Running it again with a changed file brings them up to date; what the file leaves out stays. An "
         "environment that has no policy gets the one to begin with. "
         "Keys: slug, name, bucket, codebuild_project, repository, evidence_days, environments (slug, "
-        "application, deployment_group, upstreams, upstream_mode, auto_promote, policy, rollback_policy; in "
-        "deploy order), members (user name: list of roles), groups of approvers (name: list of user names)."
+        "application, deployment_group, upstreams, upstream_mode, auto_promote, policy, rollback_policy, "
+        "windows; in deploy order), members (user name: list of roles), groups of approvers (name: list of "
+        "user names). A window has name, kind, starts_at, timezone, minutes and rrule."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -77,9 +82,8 @@ class Command(DomainCommand):
                     upstream_mode=entry.get("upstream_mode", Environment.UpstreamMode.ALL),
                 )
                 environments[environment.slug] = environment
-                self.stdout.write(
-                    f"{service.slug}/{environment.slug}: policy {set_policy(environment, entry)}"
-                )
+                state = f"policy {set_policy(environment, entry)}{_set_windows(environment, entry, where)}"
+                self.stdout.write(f"{service.slug}/{environment.slug}: {state}")
             for username, roles in data.get("members", {}).items():
                 user = get_user(str(username))
                 for role in roles if isinstance(roles, list) else [roles]:
@@ -100,6 +104,20 @@ def set_policy(environment: Environment, entry: dict[str, Any]) -> str:
         policy = save_policy(environment=environment, **given, created_by=None)
         return f"v{policy.version}"
     return "v1, the one to begin with" if begun else "unchanged"
+
+
+def _set_windows(environment: Environment, entry: dict[str, Any], where: str) -> str:
+    """Give an environment the windows of its entry, if it names any or none; returns what to say of it."""
+    if "windows" not in entry:
+        return ""
+    for position, window in enumerate(entry["windows"]):
+        _check(window, WINDOW, WINDOW_MAY_HAVE, f"{where}: windows[{position}]")
+    try:
+        changed = set_windows(environment=environment, windows=entry["windows"])
+    except Invalid as error:
+        raise Invalid(f"{where}: {error}") from error
+    number = len(entry["windows"])
+    return f", {number or 'no'} window{'' if number == 1 else 's'}{'' if changed else ' as before'}"
 
 
 def _read(path: Path) -> Any:
