@@ -54,16 +54,16 @@ MESSAGE_TOLD = 300  # characters
 
 @dataclass(frozen=True)
 class Subject:
-    """What is judged, by ids: a release at the gate of an environment, and who asked for it, if anybody."""
+    """What is judged: a release at the gate of an environment, both by id, and the asking, if anybody did."""
 
     release: int
     environment: int
-    promotion: int | None = None
+    promotion: PromotionFact | None = None
 
 
 def gather(*, release: Release, environment: Environment, promotion: Promotion | None = None) -> Facts:
     """Everything the rules may ask about a release at the gate of an environment, as it stands now."""
-    subject = Subject(release.pk, environment.pk, promotion.pk if promotion else None)
+    subject = Subject(release.pk, environment.pk, fact_of(promotion) if promotion else None)
     (facts,) = gather_all([subject])
     return facts
 
@@ -74,7 +74,7 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
     Each function below reads for all of them at once. The queries: releases with build, service and
     bundle, upstreams, environments (these, too) with their pins and last deployments, what runs there,
     members with their groups, reports, occupancies upstream, what is on its way to all these environments,
-    windows, vetoes; with promotions also these with their requesters, their approvals and their overrides.
+    windows, vetoes; with promotions also their approvals and their overrides.
     Where tests failed, the first of them, their names, and which are quarantined. Where another release
     runs, how both builds' tests ended, and the names of those that changed, as compare_for_gates tells.
 
@@ -101,10 +101,8 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
     comparisons = compare_for_gates(_to_compare(subjects, releases, running), reports)
     been, on_their_way = _been(subjects, sources), _on_their_way(environments)
     windows, vetoes = _windows(judged), _vetoes(releases)
-    wishes = {each.promotion for each in subjects if each.promotion is not None}
-    promotions = _promotions(wishes) if wishes else {}
-    approvals = _approvals(wishes) if wishes else {}
-    overrides = _overrides(wishes) if wishes else {}
+    wishes = {each.promotion.id for each in subjects if each.promotion}
+    approvals, overrides = _approvals(wishes), _overrides(wishes)
 
     def tell_upstream(source: int, release: int) -> UpstreamFact:
         stays = been.get((source, release), [])
@@ -127,7 +125,7 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
         its_members = members[release.service_id]
         able = its_members.approvers
         runs = running.get(environment.pk)
-        wish = promotions[subject.promotion] if subject.promotion else None
+        wish = subject.promotion
         way_back, schema = _ways(release, last.get(environment.pk), wish)
         return Facts(
             service=release.service.slug,
@@ -142,7 +140,7 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
             upstreams=tuple(tell_upstream(each, release.pk) for each in sources.get(environment.pk, ())),
             upstream_mode=environment.upstream_mode,
             promotion=wish,
-            approvals=_told(approvals.get(subject.promotion, ()), able) if subject.promotion else (),
+            approvals=_told(approvals.get(wish.id, ()), able) if wish else (),
             approvers=able,
             running=_what_runs(runs, reports.get(runs.release.build_id, ())) if runs else None,
             comparisons=comparisons.get((runs.release.build_id, release.build_id)) if runs else None,
@@ -153,7 +151,7 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
             vetoes=_vetoes_here(vetoes.get(release.pk, ()), environment),
             superseded_by=_superseded_by(release, runs, next(iter(on_their_way[environment.pk]), None)),
             overrides=tuple(
-                _override(each, its_members) for each in overrides.get(subject.promotion or 0, ())
+                _override(each, its_members) for each in (overrides.get(wish.id, ()) if wish else ())
             ),
             way_back=way_back,
             schema=schema,
@@ -563,25 +561,15 @@ def _members(services: Collection[int]) -> dict[int, Members]:
     return members
 
 
-@compiled
-def _wishes() -> QuerySet[Promotion, Any]:
-    rows = Promotion.objects.filter(Among("pk", "promotions")).order_by()
-    return rows.values_list(
-        "id", "requested_by", "requested_by__username", "created_at", "rollback", "not_applied"
+def fact_of(promotion: Promotion) -> PromotionFact:
+    """What a gate is told of a promotion itself; a query where its requester was not loaded with it."""
+    return PromotionFact(
+        id=promotion.pk,
+        requested_by=PersonFact(id=promotion.requested_by_id, username=promotion.requested_by.username),
+        requested_at=promotion.created_at,
+        rollback=promotion.rollback,
+        not_applied=tuple(promotion.not_applied),
     )
-
-
-def _promotions(wishes: Collection[int]) -> dict[int, PromotionFact]:
-    return {
-        pk: PromotionFact(
-            id=pk,
-            requested_by=PersonFact(id=by, username=username),
-            requested_at=at,
-            rollback=rollback,
-            not_applied=tuple(not_applied),
-        )
-        for pk, by, username, at, rollback, not_applied in _wishes(promotions=wishes)
-    }
 
 
 class Given(NamedTuple):

@@ -5,10 +5,11 @@ promotion, and last the ledger's chain.
 """
 
 from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from typing import Any
 
-from django.db import transaction
-from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.db import connection, transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from apps.access.models import User
@@ -26,7 +27,7 @@ from apps.leases import wake
 from apps.ledger.hashing import digest_of, plain
 from apps.ledger.services import Act, record_all
 from apps.promotions.bundles import wants_look
-from apps.promotions.facts import Subject, gather_all
+from apps.promotions.facts import Subject, fact_of, gather_all
 from apps.promotions.models import Approval, Promotion, PromotionQuerySet, Standing
 from apps.releases.models import Release
 
@@ -385,7 +386,7 @@ def _judge_all(promotions: Sequence[Promotion]) -> list[Decision]:
             environment_id=environment, version=1, defaults={"rules": []}
         )
     changed = []
-    subjects = [Subject(each.release_id, each.environment_id, each.pk) for each in promotions]
+    subjects = [Subject(each.release_id, each.environment_id, fact_of(each)) for each in promotions]
     gathered, at = gather_all(subjects), timezone.now()
     for promotion, facts in zip(promotions, gathered, strict=True):
         policy, last = policies[promotion.environment_id], promotion.decision
@@ -404,15 +405,23 @@ def _judge_all(promotions: Sequence[Promotion]) -> list[Decision]:
             evaluated_at=at,
         )
         changed.append((promotion, decision))
-    Decision.objects.bulk_create(decision for _, decision in changed)
-    for promotion, decision in changed:
-        promotion.decision, promotion.updated_at = decision, at
-    # The one above is the newest there: while a promotion is pending, nothing else is judged for its sake.
-    theirs = Decision.objects.filter(environment=OuterRef("environment"), release=OuterRef("release"))
-    Promotion.objects.filter(pk__in=[promotion.pk for promotion, _ in changed]).update(
-        decision=Subquery(theirs.order_by("-id").values("pk")[:1]), updated_at=at
-    )
+    if changed:
+        _write(changed, at)
     return [promotion.decision for promotion in promotions if promotion.decision]
+
+
+def _write(decisions: Sequence[tuple[Promotion, Decision]], at: datetime) -> None:
+    """Write new decisions, each as its promotion's last one."""
+    Decision.objects.bulk_create(decision for _, decision in decisions)
+    for promotion, decision in decisions:
+        promotion.decision, promotion.updated_at = decision, at
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE promotions_promotion SET decision_id = judged.decision, updated_at = %s "
+            "FROM unnest(%s::bigint[], %s::bigint[]) AS judged (promotion, decision) "
+            "WHERE id = judged.promotion",
+            [at, [promotion.pk for promotion, _ in decisions], [decision.pk for _, decision in decisions]],
+        )
 
 
 @compiled
@@ -434,9 +443,8 @@ def _locked() -> QuerySet[Promotion]:
 
 def _to_judge(promotions: PromotionQuerySet) -> PromotionQuerySet:
     """With what judging and recording them needs."""
-    return promotions.select_related("environment__service", "release", "decision").defer(
-        "release__manifest", "release__steps", "decision__findings"
-    )
+    related = promotions.select_related("environment__service", "release", "decision", "requested_by")
+    return related.defer("release__manifest", "release__steps", "decision__findings")
 
 
 def _update(promotion: Promotion, **values: object) -> None:

@@ -60,7 +60,9 @@ def judge_running(environment: Environment) -> Judgement | None:
     occupancy = current.select_related("release").defer("release__manifest", "release__steps").first()
     if occupancy is None:
         return None
-    came_by = Promotion.objects.filter(deployment=occupancy.deployment_id).select_related("decision")
+    came_by = Promotion.objects.filter(deployment=occupancy.deployment_id).select_related(
+        "decision", "requested_by"
+    )
     promotion = came_by.first()
     facts, at = _facts(environment, occupancy.release, promotion)
     policy = Policy.objects.filter(environment=environment).order_by("-version").first()

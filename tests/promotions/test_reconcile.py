@@ -180,7 +180,7 @@ class TestOneWorker:
         gather_all = services.gather_all
 
         def sometimes(subjects):
-            if bad.pk in [each.promotion for each in subjects]:
+            if bad.pk in [each.promotion.id for each in subjects]:
                 raise KeyError("a bug")
             return gather_all(subjects)
 
