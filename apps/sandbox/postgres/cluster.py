@@ -110,8 +110,11 @@ class Cluster:
                 f"{self.folder.parent} has {free // 2**20} MB free, "
                 f"a server needs {NEEDED_BYTES // 2**20} MB: make room or set TMPDIR"
             )
-        self._owner_lock = os.open(self.folder / "owner", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        # Under its name once it is locked: another one that starts now would take it for a dead one's.
+        unlocked = self.folder / "owner.new"
+        self._owner_lock = os.open(unlocked, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._owner_lock, fcntl.LOCK_EX)
+        unlocked.rename(self.folder / "owner")
         self.log = (self.state or self.folder) / "postgres.log"
         self.account.give(self.folder)
         if not self.account.can_enter(self.bindir):
