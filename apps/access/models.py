@@ -3,10 +3,11 @@
 import hashlib
 import secrets
 from datetime import datetime
+from functools import cache
 
 from django.contrib.auth.models import AbstractUser
 from django.contrib.postgres.fields import ArrayField
-from django.db import models
+from django.db import connections, models
 from django.db.models import Q
 from django.utils import timezone
 
@@ -48,20 +49,31 @@ class TokenManager(models.Manager["Token"]):
     def by_digest(self, digest: str) -> "Token | None":
         """The token of that digest with its user, usable or not; None where there is no such token.
 
-        Every request asks for one, and Django's query for it costs six times the CPU to put together.
+        Every request asks for one, and Django's query for it costs ten times the CPU.
         """
-        columns = [field.attname for field in self.model._meta.concrete_fields]
-        told = ", ".join(f"access_token.{column} AS token__{column}" for column in columns)
-        users = User.objects.raw(
-            f"SELECT access_user.*, {told} FROM access_token JOIN access_user "  # noqa: S608  # own columns
-            "ON access_user.id = access_token.user_id WHERE access_token.digest = %s",
-            [digest],
-        )
-        for user in users:
-            token = Token.from_db(self.db, columns, [getattr(user, f"token__{column}") for column in columns])
-            token.user = user
-            return token
-        return None
+        with connections[self.db].cursor() as cursor:
+            cursor.execute(_token_sql(), [digest])
+            found = cursor.fetchone()
+        if found is None:
+            return None
+        own = _columns(Token)
+        token = Token.from_db(self.db, own, found[: len(own)])
+        token.user = User.from_db(self.db, _columns(User), found[len(own) :])
+        return token
+
+
+@cache
+def _columns(model: type[models.Model]) -> list[str]:
+    return [field.attname for field in model._meta.concrete_fields]
+
+
+@cache
+def _token_sql() -> str:
+    told = [f"{each}.{name}" for each, model in (("token", Token), ("its", User)) for name in _columns(model)]
+    return (
+        f"SELECT {', '.join(told)} FROM access_token token "  # noqa: S608  # own columns
+        "JOIN access_user its ON its.id = token.user_id WHERE token.digest = %s"
+    )
 
 
 class Token(models.Model):
