@@ -126,8 +126,8 @@ class InPage(Func):
 class Around(NamedTuple):
     """What stands around the SQL of a page, and how what it reads becomes the values of a row."""
 
-    sql: tuple[str, str]
-    parameters: tuple[tuple[Any, ...], tuple[Any, ...]]
+    head: str
+    tail: str
     names: tuple[str, ...]
     converters: list[tuple[str, list[Callable[..., Any]], Any]]
 
@@ -162,9 +162,8 @@ class CompiledColumns:
         except EmptyResultSet:
             return
         around = self._compiled(page.query, page.db)
-        (head, tail), (before, after) = around.sql, around.parameters
         with connection.cursor() as cursor:
-            cursor.execute(f"{head}{which}{tail}", (*before, *given, *after))
+            cursor.execute(around.head + cursor.mogrify(which, given).decode() + around.tail)
             found = cursor.fetchall()
         for values in found:
             row = dict(zip(around.names, values, strict=True))
@@ -182,14 +181,16 @@ class CompiledColumns:
             rows.query.order_by, rows.query.default_ordering, rows.query.standard_ordering = order
             compiler = rows.query.get_compiler(using=using)
             sql, parameters = compiler.as_sql()
-            head, _, tail = sql.partition(PAGE)
-            place = next(n for n, each in enumerate(parameters) if isinstance(each, Given))
+            # With its parameters, of which there may be a hundred: to write them takes the driver a while.
+            fixed = [each for each in parameters if not isinstance(each, Given)]
+            with connections[using].cursor() as cursor:
+                head, _, tail = cursor.mogrify(sql, fixed).decode().partition(PAGE)
             columns = [column for column, *_ in compiler.select[: compiler.col_count]]
             names = tuple(rows.query.selected or ())
             converters = compiler.get_converters(columns)
             self._around[order] = Around(
-                sql=(head, tail),
-                parameters=(tuple(parameters[:place]), tuple(parameters[place + 1 :])),
+                head=head,
+                tail=tail,
                 names=names,
                 converters=[(names[n], *how) for n, how in converters.items()],
             )
