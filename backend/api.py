@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 from django_filters.rest_framework import DjangoFilterBackend as BaseFilterBackend
-from rest_framework import exceptions, pagination, parsers, renderers
+from rest_framework import exceptions, negotiation, pagination, parsers, renderers
 from rest_framework.request import Request
 from rest_framework.settings import api_settings
 
@@ -50,6 +50,18 @@ class JSONParser(parsers.BaseParser):
             return orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise exceptions.ParseError(f"The body is not JSON: {error}.") from None
+
+
+class ContentNegotiation(negotiation.DefaultContentNegotiation):
+    """Which renderer answers. Whoever takes anything gets the first, without a look at the others."""
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> tuple[Any, str]:
+        anything = request.META.get("HTTP_ACCEPT", "*/*") == "*/*"
+        if anything and not format_suffix and api_settings.URL_FORMAT_OVERRIDE not in request.query_params:
+            return renderers[0], renderers[0].media_type
+        return super().select_renderer(request, renderers, format_suffix)
 
 
 class CursorPagination(pagination.CursorPagination):

@@ -151,6 +151,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_RENDERER_CLASSES": ["backend.api.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["backend.api.JSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "backend.api.ContentNegotiation",
     "DEFAULT_PAGINATION_CLASS": "backend.api.CursorPagination",
     "DEFAULT_FILTER_BACKENDS": ["backend.api.FilterBackend"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",

@@ -123,6 +123,13 @@ class RequestTests(TestCase):
     def test_other_kinds_of_bodies_and_answers(self) -> None:
         check(self.client.post("/api/v1/promotions/", "a=b", content_type="text/plain"), 415)
         check(self.client.get("/api/v1/services/", headers={"accept": "application/xml"}), 406)
+        check(self.client.get("/api/v1/services/?format=xml"), 404)
+
+    def test_json_is_what_one_gets_who_takes_anything(self) -> None:
+        for accept in ({}, {"accept": "*/*"}, {"accept": "application/json"}, {"accept": "text/html, */*"}):
+            with self.subTest(accept):
+                response = self.client.get("/api/v1/services/", headers=accept)
+                assert response.headers["Content-Type"] == "application/json"
 
     def test_bodies_that_are_not_json_or_too_large(self) -> None:
         for body in (b"{", b'{"release": NaN}', b"\xff", b"[" * 5000, b'{"a": "\\ud800"}'):
