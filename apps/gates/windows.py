@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from itertools import groupby
+from itertools import groupby, islice, takewhile
 from zoneinfo import ZoneInfo, available_timezones
 
 from dateutil.rrule import YEARLY, rrule, weekday, weekdays
@@ -91,6 +91,11 @@ class Spans:
         at = bisect_right(self.starts, moment)
         return self.starts[at] if at < len(self.starts) else None
 
+    def after(self, moment: float) -> Iterator[tuple[int, int]]:
+        """Those that have not ended by then, of which the first may have begun."""
+        first = bisect_right(self.ends, moment)
+        return ((self.starts[at], self.ends[at]) for at in range(first, len(self.ends)))
+
     def pairs(self) -> Iterator[tuple[int, int]]:
         return zip(self.starts, self.ends, strict=True)
 
@@ -129,9 +134,9 @@ def next_openings(window: WindowFact, at: datetime, limit: int) -> list[tuple[da
     Those that overlap or touch are one. Raises Invalid if it cannot be read.
     """
     now, last = at.timestamp(), (at + HORIZON).timestamp()
-    found = _openings(window, at.astimezone(UTC).year).pairs()
-    coming = [(start, end) for start, end in found if end > now and start <= last]
-    return [(_moment(start), _moment(end)) for start, end in coming[:limit]]
+    found = _openings(window, at.astimezone(UTC).year).after(now)
+    coming = takewhile(lambda opening: opening[0] <= last, islice(found, limit))
+    return [(_moment(start), _moment(end)) for start, end in coming]
 
 
 def is_permitted(windows: tuple[WindowFact, ...], at: datetime) -> bool:

@@ -17,7 +17,7 @@ from apps.catalog.models import Environment
 from apps.catalog.visibility import visible
 from apps.errors import Invalid, NotFound
 from apps.gates.facts import WindowFact
-from apps.gates.windows import LONGEST_MINUTES, is_open, next_openings
+from apps.gates.windows import LONGEST_MINUTES, next_openings
 from apps.promotions.models import Window
 from apps.promotions.windows import FIELDS, add_window, change_window, remove_window
 
@@ -67,7 +67,7 @@ def _as_it_stands(window: WindowFact) -> dict[str, Any]:
     try:
         openings = next_openings(window, now, OPENINGS_SHOWN)
         return {
-            "open": is_open(window, now),
+            "open": bool(openings) and openings[0][0] <= now,
             "openings": [{"opens": opens, "shuts": shuts} for opens, shuts in openings],
         }
     except Invalid:
