@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import django_filters
-from django.db.models import TextChoices
+from django.db.models import QuerySet, TextChoices
+from django.utils import timezone
 from rest_framework import serializers, viewsets
 
 from apps.api import Representation, RowsMixin
 from apps.builds.flaky import ENOUGH, WINDOW
 from apps.builds.models import CaseState, CaseStateQuerySet, Quarantine
 from apps.catalog.visibility import VisibleMixin
+from apps.compiled import Among, compiled
 
 
 class Shown(TextChoices):
@@ -117,11 +119,18 @@ class CaseStateSerializer(Representation):
 
 def add_quarantines(rows: Sequence[dict[str, Any]]) -> None:
     """Give each row of CaseStateSerializer's columns the quarantine that its case is in, by one query."""
-    cases = [row["case"] for row in rows]
-    found = Quarantine.objects.in_force().filter(case__in=cases).values(*InForceSerializer.columns)
-    by_case = {each["case"]: each for each in found}
+    now = timezone.now()
+    found = open_quarantines(cases=[row["case"] for row in rows])
+    by_case = {each["case"]: each for each in found if each["until"] > now}
     for row in rows:
         row["quarantine"] = by_case.get(row["case"])
+
+
+@compiled
+def open_quarantines() -> QuerySet[Quarantine, dict[str, Any]]:
+    """Those of cases that nobody has lifted, whether or not they have run out by now."""
+    rows = Quarantine.objects.filter(Among("case", "cases"), lifted_at=None)
+    return rows.values(*InForceSerializer.columns)
 
 
 class CaseStateFilter(django_filters.FilterSet):

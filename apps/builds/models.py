@@ -6,7 +6,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import F, Q
+from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from apps.catalog.models import Service
@@ -341,22 +342,30 @@ class Quarantine(models.Model):
         return self.lifted_at is None and self.until > timezone.now()
 
 
+def cases_in_quarantine() -> RawSQL:
+    """The ids of the cases that are quarantined now, to be looked up by ``__in``.
+
+    To put such a subquery together takes Django longer than all else of a list of cases.
+    """
+    return RawSQL(
+        "SELECT case_id FROM builds_quarantine WHERE lifted_at IS NULL AND until > %s", [timezone.now()]
+    )
+
+
 class CaseStateQuerySet(models.QuerySet["CaseState"]):
     def quarantined(self) -> "CaseStateQuerySet":
         """Those of cases that are quarantined now."""
-        return self.filter(Exists(Quarantine.objects.in_force().filter(case=OuterRef("case"))))
+        return self.filter(case__in=cases_in_quarantine())
 
     def not_healthy(self) -> "CaseStateQuerySet":
         """Flaky, broken and quarantined ones; not those that are healthy by the end of their quarantine."""
-        in_force = Quarantine.objects.in_force().filter(case=OuterRef("case"))
-        return self.filter(~Q(state=CaseState.State.HEALTHY) | Exists(in_force))
+        return self.filter(~Q(state=CaseState.State.HEALTHY) | Q(case__in=cases_in_quarantine()))
 
     def shown_as(self, state: str) -> "CaseStateQuerySet":
         """Those in a state as people see it: quarantined, or else what the runs say."""
         if state == "quarantined":
             return self.quarantined()
-        in_force = Quarantine.objects.in_force().filter(case=OuterRef("case"))
-        return self.filter(~Exists(in_force), state=state)
+        return self.filter(~Q(case__in=cases_in_quarantine()), state=state)
 
 
 class CaseState(models.Model):

@@ -70,6 +70,15 @@ class CaseStateApiTests(TestCase):
         assert self.names() == ["test_broken", "test_flaky"]
         assert self.client.get(f"{PATH}{self.mended.pk}/").status_code == 404
 
+    def test_a_quarantine_that_has_run_out_is_told_no_more(self) -> None:
+        began = timezone.now() - timedelta(days=3)
+        make_quarantine(self.flaky.case)
+        assert self.names(state="quarantined") == ["test_mended", "test_flaky"]
+        type(self.quarantine).objects.update(created_at=began, until=began + timedelta(days=2))
+        row = self.client.get(f"{PATH}{self.flaky.pk}/").json()
+        assert (row["state"], row["quarantine"]) == ("flaky", None)
+        assert self.names(state="flaky") == ["test_flaky"]
+
     def test_a_stranger_sees_nothing(self) -> None:
         self.client = ApiClient(make_user())
         assert self.names() == []
