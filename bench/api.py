@@ -16,6 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from io import BytesIO
 from typing import Any
 
@@ -27,15 +28,17 @@ from django.db import connection
 from django.db.models import JSONField, Model, Prefetch, QuerySet
 from django.db.models.functions import Cast
 from django.urls import include, path
+from django.utils import timezone
 from rest_framework.renderers import JSONRenderer
 from rest_framework.routers import SimpleRouter
-from rest_framework.serializers import ModelSerializer, ReadOnlyField
+from rest_framework.serializers import Field, ModelSerializer, ReadOnlyField
 from rest_framework.viewsets import ModelViewSet
 
 from apps.access.models import Token, User
 from apps.access.services import create_token
 from apps.builds.api import BuildSerializer, with_release
-from apps.builds.models import Build, TestResult
+from apps.builds.flaky_api import CaseStateSerializer
+from apps.builds.models import Build, CaseState, Quarantine, Report, TestResult
 from apps.builds.report_api import TestResultSerializer
 from apps.catalog.api import EnvironmentSerializer, ServiceSerializer
 from apps.catalog.models import Environment, Membership, Service
@@ -46,12 +49,17 @@ from apps.deployments.api import (
     HookEventSerializer,
     TargetDetailSerializer,
 )
-from apps.deployments.models import Deployment, HookEvent, Target
+from apps.deployments.models import Deployment, HookEvent, Occupancy, Target
 from apps.gates.api import DecisionSerializer
 from apps.gates.models import Decision
+from apps.gates.windows import is_open, next_openings
 from apps.promotions.api import PromotionSerializer
-from apps.promotions.models import Approval, Promotion
+from apps.promotions.hold_api import PinSerializer, VetoSerializer
+from apps.promotions.models import Approval, Override, Pin, Promotion, Veto, Window
+from apps.promotions.override_api import OverrideSerializer
+from apps.promotions.quarantine_api import QuarantineSerializer
 from apps.promotions.reconcile import Reconciler
+from apps.promotions.window_api import OPENINGS_SHOWN, WindowSerializer
 from apps.releases.api import ReleaseSerializer
 from apps.releases.models import Release
 from backend import urls
@@ -61,13 +69,30 @@ from bench import _processor, _world
 SIZE = _world.Size(services=60, builds=10, cases=2_000, environments=3)
 ROWS, BATCH, BATCHES = 50, 10, 5
 LIMIT_MS = 2.0
+LISTS = (
+    "services",
+    "environments",
+    "builds",
+    "releases",
+    "deployments",
+    "decisions",
+    "promotions",
+    "pins",
+    "vetoes",
+    "windows",
+    "overrides",
+    "quarantines",
+    "case-states",
+)
 
 
 def plain(
-    model: type[Model], columns: Iterable[str], **nested: type[ModelSerializer]
+    model: type[Model], columns: Iterable[str], **nested: type[ModelSerializer] | Field
 ) -> type[ModelSerializer]:
     """A ModelSerializer with the values that ours has: own columns, those of relations, and rows below."""
-    declared: dict[str, Any] = {name: serializer(many=True) for name, serializer in nested.items()}
+    declared: dict[str, Any] = {
+        name: each if isinstance(each, Field) else each(many=True) for name, each in nested.items()
+    }
     own = {field.name for field in model._meta.concrete_fields}
     names = [*declared]
     for column in columns:
@@ -85,6 +110,18 @@ def is_relation(model: type[Model], column: str) -> bool:
     for step in steps:
         model = model._meta.get_field(step).related_model  # type: ignore[assignment]  # a relation's is a model
     return any(field.name == last and field.is_relation for field in model._meta.get_fields())
+
+
+class Openings(Field):
+    """When a window opens next, which gates.windows works out for both."""
+
+    def to_representation(self, window: Window) -> Any:
+        now = timezone.now()
+        openings = next_openings(window.fact(), now, OPENINGS_SHOWN)
+        return [
+            is_open(window.fact(), now),
+            [{"opens": opens, "shuts": shuts} for opens, shuts in openings],
+        ]
 
 
 def plain_views(
@@ -141,6 +178,13 @@ def register_plain() -> None:
     # Its release as a dictionary, which DRF's renderer needs.
     builds = with_release(Build.objects.all()).annotate(made=Cast("made", JSONField()))
     results = TestResult.objects.filter(report__build=newest_build())
+    window = plain(Window, WindowSerializer.columns, openings=Openings(source="*", read_only=True))
+    quarantine = plain(Quarantine, QuarantineSerializer.columns)
+    # Of one case there may be several; a model has them all.
+    known = Prefetch("case__quarantines", Quarantine.objects.select_related("by"))
+    state = plain(
+        CaseState, CaseStateSerializer.columns, quarantines=quarantine(source="case.quarantines", many=True)
+    )
     views = {
         "services": plain_views(plain(Service, ServiceSerializer.columns), Service.objects.all(), ""),
         "environments": plain_views(
@@ -176,11 +220,91 @@ def register_plain() -> None:
             "deployment",
             people,
         ),
+        "pins": plain_views(
+            plain(Pin, columns(PinSerializer.columns, release_json=RELEASE)),
+            Pin.objects.all(),
+            *place,
+            "release",
+            "by",
+            "lifted_by",
+        ),
+        "vetoes": plain_views(
+            plain(Veto, columns(VetoSerializer.columns, release_json=RELEASE)),
+            Veto.objects.all(),
+            "release__service",
+            "release__service",
+            "environment",
+            "by",
+            "lifted_by",
+        ),
+        "windows": plain_views(window, Window.objects.all(), *place),
+        "overrides": plain_views(
+            plain(Override, OverrideSerializer.columns),
+            Override.objects.all(),
+            *[f"promotion__{each}" for each in place],
+            "by",
+            "seconded_by",
+            "withdrawn_by",
+        ),
+        "quarantines": plain_views(
+            quarantine, Quarantine.objects.all(), "case__service", "case__service", "by", "lifted_by"
+        ),
+        "case-states": plain_views(
+            state, CaseState.objects.all(), "service", "service", "group", "case", "report", known
+        ),
     }
     router = SimpleRouter()
     for name, view in views.items():
         router.register(name, view, basename=f"plain-{name}")
     urls.urlpatterns.insert(0, path("plain/", include(router.urls)))
+
+
+def hold_some() -> None:
+    """Pins, vetoes, overrides and flaky cases, more than a page holds; the world has none."""
+    by, other = User.objects.filter(username__startswith="approver-").order_by("pk")[:2]
+    now = timezone.now()
+    said: dict[str, Any] = {"by": by, "created_at": now}
+    lifted = {"lifted_at": now, "lifted_by": other}
+    running = Occupancy.objects.filter(until=None).select_related("environment", "release")
+    promotions = list(Promotion.objects.all()[: 2 * ROWS])
+    Pin.objects.bulk_create(
+        Pin(environment=each.environment, release=each.release, reason="A sale runs.", **said, **lifted)
+        for each in running[: 2 * ROWS]
+    )
+    Veto.objects.bulk_create(
+        Veto(environment=each.environment, release=each.release, reason="It leaks.", **said, **lifted)
+        for each in running[: 2 * ROWS]
+    )
+    Override.objects.bulk_create(
+        Override(
+            promotion=each,
+            rules=["in_window", "approved"],
+            justification="The shop is down.",
+            expires_at=now + timedelta(hours=1),
+            seconded_by=other,
+            seconded_at=now,
+            **said,
+        )
+        for each in promotions
+    )
+    known = Quarantine.objects.select_related("case")[: 2 * ROWS]
+    reports = {each.group_id: each for each in Report.objects.order_by("id")}  # the newest of each group
+    CaseState.objects.bulk_create(
+        CaseState(
+            case=each.case,
+            service_id=each.case.service_id,
+            group_id=each.case.report_group_id,
+            state=CaseState.State.FLAKY,
+            score=250,
+            runs=40,
+            failures=10,
+            transitions=10,
+            commits=2,
+            since=now,
+            report=reports[each.case.report_group_id],
+        )
+        for each in known
+    )
 
 
 def newest_build() -> Build:
@@ -258,6 +382,7 @@ def main() -> int:
         reconciler.judge_promotions()
     while reconciler.judge_one_running_release():
         pass
+    hold_some()
     site = Site(reader(User.objects.create(username="root", is_superuser=True)))
     member = User.objects.create(username="member")
     Membership.objects.bulk_create(
@@ -265,8 +390,7 @@ def main() -> int:
     )
     of_member = Site(reader(member))
     register_plain()
-    lists = ["services", "environments", "builds", "releases", "deployments", "decisions", "promotions"]
-    paths = {name: name for name in lists} | {"results": f"builds/{newest_build().pk}/results"}
+    paths = {name: name for name in LISTS} | {"results": f"builds/{newest_build().pk}/results"}
     figures = []
     print(
         f"{'list':<14}{'ours':>8}{'a member':>10}{'plain':>8}{'times':>7}{'json_agg':>10}"
