@@ -335,8 +335,8 @@ def _ways(
         return nothing, nothing
     version = last.release.version
     rollback = wish is not None and wish.rollback
-    after: str | None = release.steps_text  # type: ignore[attr-defined]  # of _releases
-    before: str | None = last.steps_text  # type: ignore[attr-defined]  # of _last_stays
+    after: str | None = release.steps_text  # type: ignore[attr-defined]  # annotated by _releases
+    before: str | None = last.steps_text  # type: ignore[attr-defined]  # annotated by _last_stays
     if after is not None and after == before and not rollback:
         # As for most releases, no migration lies between them. So hundreds need not be read.
         open_ = _way(WayBack(Level.REVERSIBLE), version)
@@ -572,7 +572,7 @@ def fact_of(promotion: Promotion) -> PromotionFact:
     )
 
 
-class Given(NamedTuple):
+class Said(NamedTuple):
     """What an approver said of a promotion."""
 
     user: int
@@ -587,15 +587,15 @@ def _given() -> QuerySet[Approval, Any]:
     return rows.values_list("promotion", "user", "user__username", "verdict", "created_at")
 
 
-def _approvals(wishes: Collection[int]) -> dict[int, list[Given]]:
+def _approvals(wishes: Collection[int]) -> dict[int, list[Said]]:
     """By promotion, those that were not withdrawn, oldest first."""
-    given: dict[int, list[Given]] = defaultdict(list)
+    given: dict[int, list[Said]] = defaultdict(list)
     for promotion, *told in _given(promotions=wishes):
-        given[promotion].append(Given(*told))
+        given[promotion].append(Said(*told))
     return given
 
 
-def _told(given: Iterable[Given], approvers: Iterable[PersonFact]) -> tuple[ApprovalFact, ...]:
+def _told(given: Iterable[Said], approvers: Iterable[PersonFact]) -> tuple[ApprovalFact, ...]:
     able = {person.id: person for person in approvers}
     return tuple(
         ApprovalFact(

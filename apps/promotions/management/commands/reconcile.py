@@ -35,9 +35,6 @@ class Command(DomainCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         lease = timedelta(seconds=max(options["lease"], SHORTEST_LEASE))
         reconciler = Reconciler(idle=options["idle"], lease=lease)
-        # As backend/wsgi.py does: what is loaded by now stays for good.
-        gc.collect()
-        gc.freeze()
 
         def finish(number: int, frame: object) -> None:
             log.info("ending after the work in hand", signal=signal.Signals(number).name)
@@ -49,6 +46,9 @@ class Command(DomainCommand):
                 while not reconciler.stop.is_set() and reconcile_once(reconciler):
                     pass
             else:
+                # As backend/wsgi.py does: what is loaded by now stays for good.
+                gc.collect()
+                gc.freeze()
                 log.info("reconciling", owner=reconciler.owner)
                 reconciler.run()
         finally:
