@@ -44,7 +44,7 @@ class ReportSerializer(Representation):
     parsed = serializers.IntegerField(allow_null=True)
     passed = serializers.IntegerField()
     failed = serializers.IntegerField()
-    errors = serializers.IntegerField()  # type: ignore[assignment]  # likewise
+    errors = serializers.IntegerField()  # type: ignore[assignment]  # DRF has such a property
     skipped = serializers.IntegerField()
     unknown = serializers.IntegerField()
     duration_ns = serializers.IntegerField()

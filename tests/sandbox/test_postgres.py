@@ -20,6 +20,7 @@ import pytest
 
 from apps.sandbox.postgres import Cluster, PostgresError, Server, server
 from apps.sandbox.postgres import binaries as binaries_module
+from apps.sandbox.postgres import cluster as cluster_module
 from apps.sandbox.postgres.binaries import copy_binaries, find_binaries
 
 pytestmark = pytest.mark.integration
@@ -275,6 +276,20 @@ def test_nothing_is_left_when_run_is_ended(signum):
     assert ends(server_pid)
     with pytest.raises(psycopg2.OperationalError):
         psycopg2.connect(url)
+
+
+def test_one_that_is_just_starting_is_not_removed_by_the_next(reachable, monkeypatch):
+    lock = cluster_module.fcntl.flock
+
+    def swept_first(file: int, how: int) -> None:
+        # As if another server started between the making of the lock's file and the lock.
+        if how == cluster_module.fcntl.LOCK_EX:
+            cluster_module._sweep(reachable)
+        lock(file, how)
+
+    monkeypatch.setattr(cluster_module.fcntl, "flock", swept_first)
+    with Cluster(state=reachable) as living:
+        assert query(living.server.url, "SELECT 1") == 1
 
 
 def test_what_a_killed_owner_left_is_removed_by_the_next(reachable):
