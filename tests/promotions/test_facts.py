@@ -1,4 +1,5 @@
 import json
+from datetime import timedelta
 from unittest.mock import patch
 
 from django.db import connection
@@ -6,7 +7,7 @@ from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from apps.builds.models import Report
+from apps.builds.models import Quarantine, Report
 from apps.catalog.groups import add_to_group, register_group, remove_from_group
 from apps.gates.facts import Facts, WayBackFact
 from apps.promotions import comparing
@@ -68,6 +69,16 @@ class GatherTests(TestCase):
             "tests.test_example::test_err",
         ]
         assert len(facts.failures[0].message) == 300
+
+    def test_a_quarantine_excuses_only_while_it_is_in_force(self):
+        unit = make_report(self.build, name="unit", failed=3)
+        began = timezone.now() - timedelta(days=3)
+        make_quarantine(make_result(unit, name="test_kept").case)
+        over = make_quarantine(make_result(unit, name="test_over").case)
+        lifted = make_quarantine(make_result(unit, name="test_lifted").case)
+        Quarantine.objects.filter(pk=over.pk).update(created_at=began, until=began + timedelta(days=2))
+        Quarantine.objects.filter(pk=lifted.pk).update(lifted_at=timezone.now())
+        assert [each.name for each in self.gather().quarantines] == ["tests.test_example::test_kept"]
 
     def test_a_failure_whose_test_is_gone_is_only_counted(self):
         unit = make_report(self.build, name="unit", failed=2)
