@@ -300,7 +300,8 @@ def main() -> int:
 
 def waiting(number: int) -> list[Promotion]:
     """Some of those that wait, as the API loads them."""
-    rows = Promotion.objects.pending().select_related("environment__service", "release", "decision")
+    related = ("environment__service", "release", "decision", "requested_by")
+    rows = Promotion.objects.pending().select_related(*related)
     keys = list(Promotion.objects.pending().values_list("pk", flat=True))
     return list(rows.filter(pk__in=random.Random(1).sample(keys, min(number, len(keys)))))
 
