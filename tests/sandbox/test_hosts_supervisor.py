@@ -209,11 +209,10 @@ def test_the_default_start_limit_fails_the_socket_and_closes_the_port(boot, layo
 
 
 def test_restart_stops_at_the_start_limit_and_not_without_one(boot, layout):
-    text = (
-        "[Unit]\nStartLimitIntervalSec={}\n[Service]\nExecStart=/bin/false\nRestart=always\nRestartSec=10ms\n"
-    )
-    write_unit(layout, "limited.service", text.format(10))
-    write_unit(layout, "unlimited.service", text.format(0))
+    text = "[Unit]\nStartLimitIntervalSec={}\n[Service]\nExecStart=/bin/{}\nRestart=always\nRestartSec=10ms\n"
+    write_unit(layout, "limited.service", text.format(10, "false"))
+    # Ends well: one that ends badly in the moment in which it is stopped has failed.
+    write_unit(layout, "unlimited.service", text.format(0, "true"))
     host = boot()
     host.systemctl("start", "limited", "unlimited")
     wait_until(lambda: show(host, "limited", "Result") == "start-limit-hit")
