@@ -139,6 +139,7 @@ class TestSeveral:
         release_all([])
 
 
+@pytest.mark.integration
 @pytest.mark.django_db(transaction=True)
 class TestSideBySide:
     def test_each_row_goes_to_one_worker(self):

@@ -17,6 +17,8 @@ import pytest
 from apps.aws import codebuild, codedeploy, s3
 from apps.aws.errors import AwsError
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch):

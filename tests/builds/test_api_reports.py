@@ -389,6 +389,7 @@ class TestBesideCodeBuilds:
         assert TestCase.objects.count() == 2
 
 
+@pytest.mark.integration
 @pytest.mark.django_db(transaction=True)
 class TestAtOnce:
     def test_ten_different_reports_of_one_build_lose_nothing(self, aws):

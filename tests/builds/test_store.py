@@ -175,6 +175,7 @@ def test_known_cases_take_no_query_each(service, django_assert_num_queries):
     assert TestResult.objects.count() == 300
 
 
+@pytest.mark.integration
 @pytest.mark.django_db(transaction=True)
 def test_ten_writers_of_the_same_groups_lose_nothing_and_never_deadlock():
     """Each brings cases that the others bring too, in another order, of two groups in either order."""

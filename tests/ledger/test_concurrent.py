@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 
+import pytest
 from django.db import connection, transaction
 from django.test import TransactionTestCase
 
@@ -10,6 +11,7 @@ from apps.ledger.models import Entry
 from apps.ledger.services import record
 from apps.ledger.verify import verify_chain
 
+pytestmark = pytest.mark.integration
 WRITERS = 50
 EACH = 10
 # For all of them together; only a deadlock takes as long.

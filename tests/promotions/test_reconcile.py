@@ -266,6 +266,7 @@ class TestUnregisteredBuilds:
         assert list(unregistered_builds()) == [newer]
 
 
+@pytest.mark.integration
 class TestSideBySide:
     def test_several_workers_deploy_everything_once(self, aws):
         casts = [Cast() for _ in range(1)]

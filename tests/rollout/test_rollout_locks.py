@@ -12,6 +12,7 @@ from apps.rollout.migrate import migrate_once
 from apps.rollout.models import MigrationRun
 from apps.rollout.report import Outcome
 
+pytestmark = pytest.mark.integration
 INDEX = "CREATE INDEX CONCURRENTLY tide_id ON tide_mark (id)"
 
 

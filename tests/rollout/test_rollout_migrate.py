@@ -82,6 +82,7 @@ def test_after_the_contract_was_applied_on_purpose_the_rest_follows(tide, scratc
     assert applied(scratch) == {"0001_initial", "0002_drop", "0003_mark"}
 
 
+@pytest.mark.integration
 def test_waiting_for_the_lock_ends_at_the_deadline_and_says_who_has_it(tide, scratch, others):
     others.cursor().execute("SELECT pg_advisory_lock(%s)", [MIGRATE])
     said = []
@@ -93,6 +94,7 @@ def test_waiting_for_the_lock_ends_at_the_deadline_and_says_who_has_it(tide, scr
     assert applied(scratch) == set()
 
 
+@pytest.mark.integration
 def test_what_a_killed_run_left_at_work_in_postgresql_is_waited_for(tide, scratch, others):
     others.cursor().execute("SELECT pg_advisory_lock(%s)", [AT_WORK])
     with pytest.raises(LockNotGranted, match=f"pid {others.info.backend_pid} "):
@@ -228,6 +230,7 @@ def test_the_command_says_what_it_did(tide, capsys):
     )
 
 
+@pytest.mark.integration
 def test_the_command_reports_a_timeout_as_an_error(tide, others):
     others.cursor().execute("SELECT pg_advisory_lock(%s)", [MIGRATE])
     with pytest.raises(CommandError, match="migration lock"):
