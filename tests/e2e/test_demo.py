@@ -42,7 +42,7 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def running(commit, checkout, tmp_path_factory) -> Iterator[Running]:
+def running(checkout, tmp_path_factory) -> Iterator[Running]:
     """The whole story with both bad commits, up until the last test of this module is done."""
     output = tmp_path_factory.mktemp("demo") / "output"
     command = ["scripts/demo", "--approve"]
@@ -53,7 +53,7 @@ def running(commit, checkout, tmp_path_factory) -> Iterator[Running]:
     try:
         wait_for(process, output, "Everything stays up until Ctrl-C.", WITHIN)
         folder = Path(re.findall(r"^Logs and state: (.+)$", output.read_text(), re.MULTILINE)[0])
-        yield Running(process, folder, output, commit)
+        yield Running(process, folder, output, git("rev-parse", "HEAD", folder=checkout))
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
@@ -148,12 +148,12 @@ def test_ctrl_c_ends_it_well_and_leaves_nothing(running):
 
 
 @pytest.mark.full
-def test_an_upgrade_of_production_costs_nobody_a_request(commit, checkout):
+def test_an_upgrade_of_production_costs_nobody_a_request(checkout):
     run_to_the_end("--approve", "--scenario", "upgrade", folder=checkout, env=environment())
     result = json.loads((checkout / ".local" / "demo" / "1" / "result.json").read_text())
     clones = checkout / ".local" / "demo" / "1" / "clones"
     parent = git("rev-parse", f"{result['release']['commit']}^", folder=clones / "upgrade")
-    assert parent == commit
+    assert parent == git("rev-parse", "HEAD", folder=checkout)
     first, second = result["rolling"]
     assert (first["failed"], second["failed"]) == (0, 0)
     assert second["requests"] > 50
