@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,37 +42,25 @@ def test_an_ordinary_user_runs_it_from_a_clone(commit, open_folder):
     settings = {name: value for name, value in os.environ.items() if kept.fullmatch(name)}
     settings |= {"HOME": str(home), "PATH": os.environ["PATH"], "TMPDIR": "/tmp"}
     become: dict[str, Any] = {}
-    user, python = os.geteuid(), open_python()
-    if user != 0:
-        pass
-    elif python is None:
-        warnings.warn(
-            "The system has no Python 3.11 with venv for an ordinary user: root ran it.", stacklevel=1
-        )
-    else:
-        entry = pwd.getpwnam(ORDINARY_USER)
-        user = entry.pw_uid
-        subprocess.run(["chown", "-R", f"{user}:{entry.pw_gid}", theirs, home], check=True)
+    if python := open_python():
+        user = pwd.getpwnam(ORDINARY_USER)
+        subprocess.run(["chown", "-R", f"{user.pw_uid}:{user.pw_gid}", theirs, home], check=True)
         settings |= {"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHON": python}
-        become = {"user": user, "group": entry.pw_gid, "extra_groups": []}
+        become = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     told = run_to_the_end("--approve", folder=theirs, env=settings, **become)
     assert "serves in staging and production" in told
     assert processes_of(theirs) == []
-    if become:
-        owners = {path.lstat().st_uid for path in (theirs / ".local" / "demo").rglob("*")}
-        assert owners == {become["user"]}
+    if not become:
+        pytest.skip("it went well, but as who runs the tests: no root, or no Python that others could run")
+    owners = {path.lstat().st_uid for path in (theirs / ".local" / "demo").rglob("*")}
+    assert owners == {become["user"]}
 
 
 def open_python() -> str | None:
     """The Python of whom root becomes, to whom root's own may be closed. None where we stay who we are."""
     if os.geteuid() != 0:
         return None
-    python = next(filter(can_make_environments, ("/usr/bin/python3", "/usr/bin/python3.11")), None)
-    if python is None:
-        warnings.warn(
-            "The system has no Python 3.11 with venv for an ordinary user: it is root's.", stacklevel=2
-        )
-    return python
+    return next(filter(can_make_environments, ("/usr/bin/python3", "/usr/bin/python3.11")), None)
 
 
 def can_make_environments(python: str) -> bool:
