@@ -221,6 +221,19 @@ def test_settings_of_the_session_are_only_for_the_migrations(tide, scratch):
         assert cursor.fetchone() == ("0",)
 
 
+def test_only_the_index_build_itself_is_patient_with_locks(tide, scratch):
+    tide.add(
+        "0002_mark",
+        "CREATE INDEX CONCURRENTLY tide_id ON tide_mark (id)",
+        "CREATE TABLE seen AS SELECT current_setting('lock_timeout') AS lock",
+        atomic=False,
+    )
+    migrate()
+    with scratch.cursor() as cursor:
+        cursor.execute("SELECT lock FROM seen")
+        assert cursor.fetchone() == ("5s",)
+
+
 def test_the_command_says_what_it_did(tide, capsys):
     call_command("migrate_once", database="scratch")
     assert re.fullmatch(
