@@ -48,7 +48,7 @@ def record_all(acts: Sequence[Act]) -> list[Entry]:
     if not acts:
         return []
     chains = sorted({act.chain for act in acts})
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):  # without its entries nothing may stand
         heads = _lock_chains(chains)
         entries = []
         for act in acts:
