@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from apps.gates.facts import Facts
+from apps.gates.facts import Facts, FailureFact
 from apps.gates.parameters import excuse_quarantined, names, wait_minutes, whole_number
 from apps.gates.rules.base import (
     Rule,
@@ -48,15 +48,7 @@ def judge(facts: Facts, parameters: Parameters, at: datetime) -> Finding:
         "maximum": parameters.maximum,
         "failed": failed,
         "errors": errors,
-        "tests": [
-            {
-                "name": failure.name,
-                "status": failure.status,
-                "report": failure.report,
-                "message": failure.message,
-            }
-            for failure in failures
-        ],
+        "tests": [_named(failure) | {"message": failure.message} for failure in failures],
         "reports": [report_evidence(report) for report in reports],
     } | (build_evidence(facts.build) if facts.build else {})
     evidence |= pardon.evidence
@@ -85,8 +77,13 @@ def judge(facts: Facts, parameters: Parameters, at: datetime) -> Finding:
     return Finding(
         Verdict.PASS,
         f"{counts} in {cases:,} tests; at most {parameters.maximum} may be.{pardon.sentence}",
-        evidence,
+        # What is accepted needs no mending, and the decision's facts have the messages.
+        evidence | {"tests": [_named(failure) for failure in failures]},
     )
+
+
+def _named(failure: FailureFact) -> dict[str, Any]:
+    return {"name": failure.name, "status": failure.status, "report": failure.report}
 
 
 def _count(number: int, noun: str) -> str:

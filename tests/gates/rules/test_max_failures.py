@@ -43,6 +43,14 @@ def test_as_many_as_allowed_pass_and_one_more_blocks():
     assert find(red(failed=2, errors=1), maximum=2).verdict == Verdict.BLOCKED
 
 
+def test_accepted_failures_are_named_without_their_messages():
+    # A decision of a thousand such builds would hold little else; its facts have them.
+    finding = find(red(), failures=(failure_fact("tests.TestPay::test_sum"),), maximum=1)
+    assert finding.evidence["tests"] == [
+        {"name": "tests.TestPay::test_sum", "status": "FAILED", "report": "unit"}
+    ]
+
+
 def test_the_sentence_names_three_and_counts_the_rest():
     names = [failure_fact(f"C::test_{number}") for number in range(5)]
     finding = find(red(failed=7), failures=tuple(names))
