@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import connection
 from django.test import TransactionTestCase
 
+from apps.promotions.remembered import forget
 from tests.sandbox.conftest import REGION, Sandbox, start_sandbox
 
 
@@ -61,6 +62,12 @@ def delete_all_rows(test: TransactionTestCase) -> None:
     statements = ["SET LOCAL session_replication_role = replica"]
     statements += [f"DELETE FROM {connection.ops.quote_name(table)}" for table in sorted(tables)]  # noqa: S608  # names of tables that Django made
     connection.ops.execute_sql_flush(["; ".join(statements)])
+
+
+@pytest.fixture(autouse=True)
+def a_process_that_has_judged_nothing() -> None:
+    """A test takes back what it wrote, and its process would still remember it."""
+    forget()
 
 
 @pytest.fixture(scope="session")

@@ -6,18 +6,19 @@ from itertools import islice
 from apps.builds.compare import Comparison, GroupChanges, Kind, compare_pairs
 from apps.builds.naming import named_cases
 from apps.gates.facts import ComparisonFact, ReportFact
+from apps.promotions.remembered import Remembered
 
 CHANGES_TOLD = 10  # of each report group and kind
 NAME_TOLD = 300  # characters
 # Of pairs that are compared at once, since how their tests ended is in memory together: five bytes each.
 CASES_AT_ONCE = 2_000_000
-REMEMBERED = 4096  # pairs
 
 # Before and after, by build.
 Pair = tuple[int, int]
 Reports = Mapping[int, tuple[ReportFact, ...]]
-# What this process has compared: builds that have been read change no more while their reports are the same.
-_compared: dict[tuple[Pair, tuple[ReportFact, ...], tuple[ReportFact, ...]], tuple[ComparisonFact, ...]] = {}
+# Builds that have been read change no more while their reports are the same.
+Key = tuple[Pair, tuple[ReportFact, ...], tuple[ReportFact, ...]]
+_compared: Remembered[Key, tuple[ComparisonFact, ...]] = Remembered(limit=4096)
 
 
 def compare_for_gates(pairs: Collection[Pair], reports: Reports) -> dict[Pair, tuple[ComparisonFact, ...]]:
@@ -26,19 +27,13 @@ def compare_for_gates(pairs: Collection[Pair], reports: Reports) -> dict[Pair, t
     Two queries for what this process has not compared yet, or two for every CASES_AT_ONCE tests of it.
     """
     keys = {pair: (pair, reports.get(pair[0], ()), reports.get(pair[1], ())) for pair in pairs}
-    found = {pair: _compared[key] for pair, key in keys.items() if key in _compared}
-    for some in _batches([pair for pair in keys if pair not in found], reports):
-        for pair, told in _compare(some).items():
-            found[pair] = told
-            if len(_compared) >= REMEMBERED:
-                _compared.clear()
-            _compared[keys[pair]] = told
-    return found
 
+    def compare(missing: list[Key]) -> dict[Key, tuple[ComparisonFact, ...]]:
+        batches = _batches([pair for pair, *_ in missing], reports)
+        return {keys[pair]: told for some in batches for pair, told in _compare(some).items()}
 
-def forget_comparisons() -> None:
-    """Begin anew, as a process does."""
-    _compared.clear()
+    told = _compared.look_up(keys.values(), compare)
+    return {pair: told[key] for pair, key in keys.items()}
 
 
 def _compare(pairs: Sequence[Pair]) -> dict[Pair, tuple[ComparisonFact, ...]]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import groupby
+from sys import intern
 from typing import Any, NamedTuple
 
 from django.contrib.postgres.expressions import ArraySubquery
@@ -41,6 +42,7 @@ from apps.gates.facts import (
 from apps.promotions.comparing import Reports, compare_for_gates
 from apps.promotions.health import health_of, open_pin, stays_of, with_condition
 from apps.promotions.models import Approval, Override, Promotion, Veto, Window
+from apps.promotions.remembered import Remembered
 from apps.promotions.schema import worst_way_to
 from apps.releases.migration_source import Level
 from apps.releases.models import BundleLook, Release
@@ -50,6 +52,10 @@ Role = Membership.Role
 RED = (TestResult.Status.FAILED, TestResult.Status.ERROR)
 FAILURES_TOLD = 20  # the counts are the reports'; nobody reads more names than these in a finding
 MESSAGE_TOLD = 300  # characters
+# By a build's reports in which tests failed: they change no more.
+_first_of: Remembered[tuple[ReportFact, ...], tuple[FailureFact, ...]] = Remembered(limit=2048)
+# By release, whose manifest does not change. Most have the migrations of the one before, which is kept once.
+_steps: Remembered[int, str | None] = Remembered(limit=4096)
 
 
 @dataclass(frozen=True)
@@ -75,8 +81,10 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
     bundle, upstreams, environments (these, too) with their pins and last deployments, what runs there,
     members with their groups, reports, occupancies upstream, what is on its way to all these environments,
     windows, vetoes; with promotions also their approvals and their overrides.
-    Where tests failed, the first of them, their names, and which are quarantined. Where another release
-    runs, how both builds' tests ended, and the names of those that changed, as compare_for_gates tells.
+    Where tests failed, which of them are quarantined. And of what a process has not yet judged: the first
+    failures and their names; where something ran before, the migrations of both releases; where another
+    release runs, how both builds' tests ended, and the names of those that changed, as compare_for_gates
+    tells.
 
     Planning takes PostgreSQL longer than reading, so a join or a subquery less is worth more than a row.
     """
@@ -93,6 +101,9 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
     running = {
         environment: occupancy for environment, occupancy in everywhere.items() if environment in judged
     }
+    ran_before = {last[pk].release_id for pk in judged & last.keys()}
+    coming = {each.release for each in subjects if each.environment in last}
+    steps = _steps.look_up(ran_before | coming, _read_steps)
     builds = {release.build_id for release in releases.values()}
     members = _members({release.service_id for release in releases.values()})
     reports = _reports(builds | {occupancy.release.build_id for occupancy in running.values()})
@@ -126,7 +137,7 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
         able = its_members.approvers
         runs = running.get(environment.pk)
         wish = subject.promotion
-        way_back, schema = _ways(release, last.get(environment.pk), wish)
+        way_back, schema = _ways(release, last.get(environment.pk), wish, steps)
         return Facts(
             service=release.service.slug,
             environment=environment.slug,
@@ -163,8 +174,17 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
 @compiled
 def _releases() -> QuerySet[Release]:
     rows = Release.objects.select_related("build", "service", "look")
-    rows = rows.defer("manifest", "steps", "build__exports").annotate(steps_text=Cast("steps", TextField()))
-    return rows.filter(Among("pk", "releases"))
+    return rows.defer("manifest", "steps", "build__exports").filter(Among("pk", "releases"))
+
+
+@compiled
+def _steps_of() -> QuerySet[Release, Any]:
+    rows = Release.objects.filter(Among("pk", "releases")).order_by()
+    return rows.values_list("pk", Cast("steps", TextField()))
+
+
+def _read_steps(releases: Collection[int]) -> dict[int, str | None]:
+    return {pk: steps and intern(steps) for pk, steps in _steps_of(releases=releases)}
 
 
 def _bundle(release: Release) -> BundleFact | None:
@@ -317,8 +337,7 @@ def _superseded_by(
 def _last_stays() -> QuerySet[Occupancy]:
     stays = Occupancy.objects.filter(Among("environment", "environments"))
     newest = stays.order_by("environment_id", "-since", "-id").distinct("environment_id")
-    rows = newest.select_related("release").defer("release__manifest", "release__steps")
-    return rows.annotate(steps_text=Cast("release__steps", TextField()))
+    return newest.select_related("release").defer("release__manifest", "release__steps")
 
 
 def _last(environments: Collection[int]) -> dict[int, Occupancy]:
@@ -327,7 +346,10 @@ def _last(environments: Collection[int]) -> dict[int, Occupancy]:
 
 
 def _ways(
-    release: Release, last: Occupancy | None, wish: PromotionFact | None
+    release: Release,
+    last: Occupancy | None,
+    wish: PromotionFact | None,
+    steps_of: Mapping[int, str | None],
 ) -> tuple[WayBackFact, WayBackFact]:
     """From the release back to what runs, and from what runs to the release."""
     if last is None:
@@ -335,8 +357,7 @@ def _ways(
         return nothing, nothing
     version = last.release.version
     rollback = wish is not None and wish.rollback
-    after: str | None = release.steps_text  # type: ignore[attr-defined]  # annotated by _releases
-    before: str | None = last.steps_text  # type: ignore[attr-defined]  # annotated by _last_stays
+    before, after = steps_of[last.release_id], steps_of[release.pk]
     if after is not None and after == before and not rollback:
         # As for most releases, no migration lies between them. So hundreds need not be read.
         open_ = _way(WayBack(Level.REVERSIBLE), version)
@@ -427,31 +448,41 @@ def _cases() -> QuerySet[TestCase, Any]:
 
 
 def _failures(reports: Reports) -> dict[int, tuple[FailureFact, ...]]:
-    """By build, the first few of each. ``reports`` are those of the builds of which tests failed.
+    """By build, the first few of each. ``reports`` are those of the builds of which tests failed."""
+    red = {build: tuple(filter(_failed, its)) for build, its in reports.items()}
+    told = _first_of.look_up(red.values(), _read_failures)
+    return {build: told[its] for build, its in red.items()}
+
+
+def _read_failures(
+    builds: Iterable[tuple[ReportFact, ...]],
+) -> dict[tuple[ReportFact, ...], tuple[FailureFact, ...]]:
+    """The first failures in the reports of each build.
 
     The tests' names come by a query of their own: joined, PostgreSQL would look up those of all failures.
     """
-    red = [report.id for its in reports.values() for report in its if _failed(report)]
-    told: dict[int, list[dict[str, Any]]] = dict(_first_failures(reports=red))
+    told: dict[int, list[dict[str, Any]]] = dict(
+        _first_failures(reports=[report.id for its in builds for report in its])
+    )
     chosen = {
-        build: [(report, each) for report in its for each in told.get(report.id, ())][:FAILURES_TOLD]
-        for build, its in reports.items()
+        its: [(report, each) for report in its for each in told.get(report.id, ())][:FAILURES_TOLD]
+        for its in builds
     }
-    cases = _cases(cases={each["case"] for its in chosen.values() for _, each in its})
+    cases = _cases(cases={each["case"] for those in chosen.values() for _, each in those})
     names = {row[0]: str(CaseName(*row)) for row in cases}
     return {
-        build: tuple(
+        its: tuple(
             FailureFact(
                 report=report.name,
                 name=names[each["case"]],
                 status=each["status"],
                 message=each["message"],
             )
-            for report, each in its
+            for report, each in those
             # One whose test lost its row has no name; the report's counters have it still.
             if each["case"] in names
         )
-        for build, its in chosen.items()
+        for its, those in chosen.items()
     }
 
 

@@ -11,9 +11,9 @@ from apps.builds.models import Quarantine, Report
 from apps.catalog.groups import add_to_group, register_group, remove_from_group
 from apps.gates.facts import Facts, WayBackFact
 from apps.promotions import comparing
-from apps.promotions.comparing import forget_comparisons
 from apps.promotions.facts import FAILURES_TOLD, Subject, fact_of, gather, gather_all
 from apps.promotions.models import Approval, Promotion
+from apps.promotions.remembered import forget
 from apps.promotions.services import approve_promotion
 from apps.releases.migration_source import Step
 from tests.builds.outcomes import case, evidence, report, write
@@ -40,6 +40,7 @@ from tests.promotions.cast import Cast
 
 QUERIES = 12
 OF_FAILURES = 3  # more: the first of them, their names, and which are quarantined
+OF_STEPS = 1  # more: the migrations of what runs and of what is judged
 
 
 class GatherTests(TestCase):
@@ -129,11 +130,11 @@ class GatherTests(TestCase):
         assert facts.comparisons[1].first_new_failures == ("C::b",)
         assert facts.comparisons[1].first_vanished == ("C::d",)
         assert Facts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
-        # 1: how both builds' tests ended  2: names; once for the two builds
+        # Once for these reports: 1: how tests ended  2: names  3: the first failures  4: their names
         report(self.build, "f", group="late")
         with CaptureQueriesContext(connection) as first:
             assert self.gather().comparisons[1].new_failures == 1
-        with self.assertNumQueries(len(first) - 2):
+        with self.assertNumQueries(len(first) - 4):
             assert self.gather().comparisons[1].new_failures == 1
 
     def test_what_does_not_fit_into_memory_together_is_compared_one_after_the_other(self):
@@ -148,13 +149,13 @@ class GatherTests(TestCase):
         told = [facts.comparisons for facts in gather_all(subjects)]
         assert [each.new_failures for (each,) in told] == [1, 1, 1]
         with CaptureQueriesContext(connection) as together:
-            forget_comparisons()
+            forget()
             gather_all(subjects)
         with (
             patch.object(comparing, "CASES_AT_ONCE", 5),
             self.assertNumQueries(len(together) + 4),
         ):
-            forget_comparisons()
+            forget()
             assert [facts.comparisons for facts in gather_all(subjects)] == told
 
     def test_a_report_that_somebody_sent_hides_no_test_that_is_gone(self):
@@ -291,9 +292,12 @@ class GatherTests(TestCase):
         make_veto(self.release, self.cast.production)
         make_window(self.cast.production)
         # And two more: how both builds' tests ended, and names of those that changed.
-        forget_comparisons()
-        with self.assertNumQueries(QUERIES + OF_FAILURES + 2) as queries:
+        forget()
+        with self.assertNumQueries(QUERIES + OF_FAILURES + OF_STEPS + 2) as queries:
             facts = self.gather()
+        # Once it has read what does not change, it asks only which of the failures are quarantined now.
+        with self.assertNumQueries(QUERIES + 1):
+            assert self.gather() == facts
         assert not any('"manifest"' in query["sql"] for query in queries)
         assert len(facts.reports) == 33
         assert [each.new_failures for each in facts.comparisons][-3:] == [2, 2, 2]
@@ -429,9 +433,9 @@ class GatherAllTests(TestCase):
 
     def test_several_cost_as_many_queries_as_one(self):
         for count in (1, len(self.promotions)):
-            forget_comparisons()
+            forget()
             # And one more: how the builds' tests ended, which is not kept of any here.
-            with self.subTest(count), self.assertNumQueries(QUERIES + OF_FAILURES + 1):
+            with self.subTest(count), self.assertNumQueries(QUERIES + OF_FAILURES + OF_STEPS + 1):
                 gather_all(self.subjects(self.promotions[:count]))
 
     def test_nobody_need_have_asked(self):
