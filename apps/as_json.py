@@ -4,13 +4,37 @@ What hangs below a row costs Python several times what it costs PostgreSQL: a qu
 each row of it.
 """
 
+import json
 from typing import Any
 
 import orjson
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import F, Func, QuerySet, Subquery, TextField, Value
 from django.db.models.expressions import BaseExpression, Combinable, ExpressionWrapper
 from django.db.models.functions import Cast
 from rest_framework import serializers
+
+
+class QuickEncoder(DjangoJSONEncoder):
+    """What DjangoJSONEncoder writes, in a tenth of the time, for columns that are written by the thousand.
+
+    But NaN and infinities, which PostgreSQL refuses, become null.
+    """
+
+    def encode(self, o: Any) -> str:
+        try:
+            # Its own idea of a time is another one than Django's.
+            option = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+            return orjson.dumps(o, default=self.default, option=option).decode()
+        except orjson.JSONEncodeError:  # keys that are no strings, integers beyond 64 bits
+            return super().encode(o)
+
+
+class QuickDecoder(json.JSONDecoder):
+    """Reads what PostgreSQL has of JSON, in a third of the time."""
+
+    def decode(self, s: str) -> Any:  # type: ignore[override]  # json.loads gives no more
+        return orjson.loads(s)
 
 
 class WrittenField(TextField):

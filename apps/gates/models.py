@@ -3,10 +3,10 @@
 from typing import Any
 
 from django.conf import settings
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.utils import timezone
 
+from apps.as_json import QuickDecoder, QuickEncoder
 from apps.catalog.models import Environment
 from apps.gates.verdicts import Verdict
 from apps.releases.models import Release
@@ -59,8 +59,8 @@ class Decision(models.Model):
     policy = models.ForeignKey(Policy, on_delete=models.PROTECT, related_name="decisions")
     environment = models.ForeignKey(Environment, on_delete=models.PROTECT, related_name="decisions")
     release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="decisions")
-    facts = models.JSONField(encoder=DjangoJSONEncoder)
-    findings = models.JSONField(encoder=DjangoJSONEncoder)
+    facts = models.JSONField(encoder=QuickEncoder, decoder=QuickDecoder)
+    findings = models.JSONField(encoder=QuickEncoder, decoder=QuickDecoder)
     verdict = models.CharField(max_length=20, choices=Verdict)
     evaluated_at = models.DateTimeField()
 

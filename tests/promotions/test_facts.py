@@ -10,6 +10,7 @@ from django.utils import timezone
 from apps.builds.models import Quarantine, Report
 from apps.catalog.groups import add_to_group, register_group, remove_from_group
 from apps.gates.facts import Facts, WayBackFact
+from apps.ledger.hashing import plain
 from apps.promotions import comparing
 from apps.promotions.facts import FAILURES_TOLD, Subject, fact_of, gather, gather_all
 from apps.promotions.models import Approval, Promotion
@@ -252,6 +253,8 @@ class GatherTests(TestCase):
         approve_promotion(promotion=self.promotion, user=self.cast.ben)
         facts = self.gather()
         assert Facts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
+        # As the ledger wants it of what it has a digest of.
+        assert plain(facts.to_json()) == facts.to_json()
 
     def test_it_tells_the_windows_of_the_environment(self):
         make_window(self.cast.staging)
