@@ -4,6 +4,7 @@ All times are PostgreSQL's, so workers on hosts with different clocks agree.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -115,7 +116,11 @@ def release_all(leases: Sequence[Lease], rest: timedelta = timedelta(0)) -> None
     if not leases:
         return
     first = leases[0]
-    theirs = Q(*(Q(pk=each.pk, lease_fence=each.fence) for each in leases), _connector=Q.OR)
+    # Those that were taken equally often together: Django makes a comparison slower than PostgreSQL makes it.
+    fences = defaultdict(list)
+    for each in leases:
+        fences[each.fence].append(each.pk)
+    theirs = Q(*(Q(pk__in=keys, lease_fence=fence) for fence, keys in fences.items()), _connector=Q.OR)
     own = first.model._default_manager.filter(
         theirs, lease_owner=first.owner, lease_until__gt=database_time()
     )
