@@ -1,10 +1,11 @@
 """What the endpoints of all apps have in common."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from hashlib import blake2b
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
+import orjson
 from django.db.models import QuerySet
 from django.http import HttpResponseBase
 from django.utils.cache import get_conditional_response
@@ -14,6 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
+from apps.as_json import as_object, as_written
 from apps.compiled import CompiledColumns
 from apps.query import QueryError
 
@@ -54,23 +56,63 @@ def read_body(request: Request, kind: type[serializers.Serializer[Any]], *, part
 
 
 class Representation(serializers.Serializer[Any]):
-    """Output, built by hand from a row of a ``.values()`` query. The fields declare it for OpenAPI.
+    """Output, made of a row of a ``.values()`` query. The fields declare it for OpenAPI.
 
     Models, and DRF's own conversion field by field, cost several times as much for a page of 50.
     tests/backend/test_api_schema.py checks that fields and answers agree.
     """
 
-    # What it needs of a row, for ``.values()``.
+    # What it needs of a row, for ``.values()``, and which of it are expressions.
     columns: ClassVar[tuple[str, ...]] = ()
+    annotations: ClassVar[Mapping[str, Any]] = {}
 
     @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
+    def rows(cls, queryset: QuerySet[Any, Any], *more: str) -> QuerySet[Any, dict[str, Any]]:
+        """What it needs of a queryset's rows, and columns that the caller needs."""
+        annotated: Any = queryset.annotate(**cls.annotations)
+        rows: QuerySet[Any, dict[str, Any]] = annotated.values(*cls.columns, *more)
+        return rows
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> Any:
         """What the API says of a row. One that depends on the request adds that in to_representation."""
         # Each class builds its own; DRF's would convert field by field, and nobody would notice.
         raise NotImplementedError
 
-    def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
+    def to_representation(self, row: dict[str, Any]) -> Any:
         return self.of(row)
+
+
+class Written(Representation):
+    """A representation that PostgreSQL writes whole, as ``told``: see ``written``."""
+
+    columns: ClassVar[tuple[str, ...]] = ("id", "told")
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
+        """What PostgreSQL wrote of one row. A class below may have more to say, but not in a list."""
+        told: dict[str, Any] = orjson.loads(orjson.dumps(row["told"]))
+        return told
+
+    def to_representation(self, row: dict[str, Any]) -> Any:
+        # In a list as it is, for orjson to copy; of one alone, DRF makes a dictionary.
+        return row["told"] if self.parent else self.of(row)
+
+
+W = TypeVar("W", bound=type[Written])
+
+
+def written(**given: Any) -> Callable[[W], W]:
+    """Have PostgreSQL write a class's fields, each from its ``source`` or the expression ``given`` for it.
+
+    A class below inherits what is told, and adds fields, columns and annotations of its own.
+    """
+
+    def write(kind: W) -> W:
+        kind.annotations = {**kind.annotations, "told": as_written(as_object(kind, **given))}
+        return kind
+
+    return write
 
 
 def below(
@@ -89,29 +131,26 @@ def below(
 
 @cache
 def rows_of(
-    queryset: QuerySet[Any, Any], columns: tuple[str, ...], annotated: QuerySet[Any, Any] | None = None
+    queryset: QuerySet[Any, Any], representation: type[Representation]
 ) -> QuerySet[Any, dict[str, Any]]:
-    """Columns of a queryset's rows, or of those of one that is annotated, to be copied by each request.
+    """What a representation needs of a queryset's rows, to be copied by each request.
 
-    The querysets have to be there for good, since what is compiled of them is kept.
+    The queryset has to be there for good, since what is compiled of it is kept.
     """
-    rows = queryset if annotated is None else annotated
-    return CompiledColumns(rows.values(*columns)).of(queryset)
+    return CompiledColumns(representation.rows(queryset)).of(queryset)
 
 
 class RowsMixin(GenericViewSet[Any]):
     """A view set of rows instead of models; ``nest`` brings what hangs below them."""
 
     queryset: Any
-    # The same with what the representation's columns name beyond those of models.
-    annotated: ClassVar[QuerySet[Any, Any] | None] = None
 
     def nest(self, rows: Sequence[dict[str, Any]]) -> None:
         """Add to each row what has rows of its own, with a fixed number of queries."""
 
     def get_queryset(self) -> Any:
         representation: Any = self.get_serializer_class()
-        self.queryset = rows_of(type(self).queryset, representation.columns, self.annotated)
+        self.queryset = rows_of(type(self).queryset, representation)
         return super().get_queryset()
 
     def paginate_queryset(self, queryset: Any) -> Any:

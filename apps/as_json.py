@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import F, Func, QuerySet, Subquery, TextField, Value
-from django.db.models.expressions import BaseExpression, Combinable, ExpressionWrapper
+from django.db.models.expressions import Combinable, ExpressionWrapper
 from django.db.models.functions import Cast
 from rest_framework import serializers
 
@@ -53,6 +53,11 @@ def as_written(json: str | Combinable) -> Combinable:
     return Cast(json, WrittenField())
 
 
+def as_text(number: str) -> Cast:
+    """A column of large numbers as the API writes them: many readers of JSON keep 53 bits of 64."""
+    return Cast(number, TextField())
+
+
 class UTC(Func):
     """A time as the API writes it: in UTC with a Z, and with microseconds unless there are none."""
 
@@ -63,12 +68,14 @@ class UTC(Func):
     output_field = TextField()
 
 
-def as_object(kind: type[serializers.Serializer[Any]], **given: str | BaseExpression) -> Func:
-    """A serializer's fields as a JSON object: each from the column of its name unless another is given."""
+def as_object(kind: type[serializers.Serializer[Any]], **given: Any) -> Func:
+    """A serializer's fields as a JSON object: each from its ``source``, unless an expression is given."""
     parts: list[Any] = []
     for name, field in kind().fields.items():
-        value = given.get(name, name)
+        value = given.pop(name, str(field.source).replace(".", "__"))
         parts += [Value(name), UTC(value) if isinstance(field, serializers.DateTimeField) else value]
+    if given:
+        raise TypeError(f"{kind.__name__} has no field {', '.join(given)}.")
     return Func(*parts, function="json_build_object", output_field=WrittenField())
 
 

@@ -25,22 +25,23 @@ from bench import _django
 _django.set_up()
 
 from django.db import connection
-from django.db.models import JSONField, Model, Prefetch, QuerySet
+from django.db.models import JSONField, Model, Prefetch, QuerySet, Subquery
 from django.db.models.functions import Cast
 from django.urls import include, path
 from django.utils import timezone
 from rest_framework.renderers import JSONRenderer
 from rest_framework.routers import SimpleRouter
-from rest_framework.serializers import Field, ModelSerializer, ReadOnlyField
+from rest_framework.serializers import Field, ModelSerializer, ReadOnlyField, Serializer
 from rest_framework.viewsets import ModelViewSet
 
 from apps.access.models import Token, User
 from apps.access.services import create_token
-from apps.builds.api import BuildSerializer, with_release
+from apps.as_json import as_object
+from apps.builds.api import BuildSerializer, BuiltReleaseSerializer, bundle
 from apps.builds.flaky_api import CaseStateSerializer
 from apps.builds.models import Build, CaseState, Quarantine, Report, TestResult
 from apps.builds.report_api import TestResultSerializer
-from apps.catalog.api import EnvironmentSerializer, ServiceSerializer
+from apps.catalog.api import EnvironmentSerializer, ServiceSerializer, StandingSerializer
 from apps.catalog.models import Environment, Membership, Service
 from apps.catalog.visibility import VisibleMixin
 from apps.deployments.api import (
@@ -142,9 +143,13 @@ def plain_views(
 RELEASE = ("release_id", "release__version", "release__commit", "release__digest")
 
 
-def columns(asked: Iterable[str], **instead: Iterable[str]) -> list[str]:
-    """What ours asks for; where PostgreSQL writes JSON, the columns ``instead``: none for rows below."""
-    return [column for each in asked for column in instead.get(each, [each])]
+def columns(ours: type[Serializer[Any]], **instead: Iterable[str]) -> list[str]:
+    """What ours tells; of what PostgreSQL puts together the columns ``instead``, none for rows below."""
+    return [
+        column
+        for name, field in ours().fields.items()
+        for column in instead.get(name, [str(field.source).replace(".", "__")])
+    ]
 
 
 def register_plain() -> None:
@@ -152,41 +157,46 @@ def register_plain() -> None:
     place = ("environment__service", "environment__service")
     event = plain(HookEvent, HookEventSerializer().fields)
     target = plain(Target, TargetDetailSerializer.columns, events=event)
-    own = columns(DeploymentSerializer.own, release_json=RELEASE)
+    own = columns(DeploymentSerializer, release=RELEASE, targets=[])
     deployment = plain(Deployment, own, targets=target)
     approval = plain(Approval, ("user__username", "verdict", "comment", "created_at", "withdrawn_at"))
     promotion = plain(
         Promotion,
         columns(
-            PromotionSerializer.columns,
-            release_json=RELEASE,
-            findings_json=["decision__findings"],
-            deployment_json=[f"deployment__{each}" for each in DeploymentBriefSerializer().fields],
-            approvals_json=[],
+            PromotionSerializer,
+            release=RELEASE,
+            final=[],
+            findings=["decision__findings"],
+            deployment=[f"deployment__{each}" for each in DeploymentBriefSerializer().fields],
+            approvals=[],
         ),
         approvals=approval,
     )
-    told = columns(DecisionSerializer.columns, release_json=RELEASE, findings_json=["findings"])
+    told = columns(DecisionSerializer, release=RELEASE, policy=["policy_id", "policy__version"])
     decision = plain(Decision, told)
+    standing = [f"standing__{each}" for each in columns(StandingSerializer)]
     environment = plain(
         Environment,
-        columns(EnvironmentSerializer.columns, unmet_json=["standing__unmet"], upstreams_json=[]),
+        columns(EnvironmentSerializer, standing=standing, upstreams=[]),
         upstreams=plain(Environment, ["slug"]),
     )
     people = Prefetch("approvals", Approval.objects.select_related("user"))
-    build = plain(Build, BuildSerializer.columns)
+    build = plain(Build, columns(BuildSerializer, release=["made"], final=[]))
     # Its release as a dictionary, which DRF's renderer needs.
-    builds = with_release(Build.objects.all()).annotate(made=Cast("made", JSONField()))
+    made = Cast(Subquery(bundle().values(told=as_object(BuiltReleaseSerializer))[:1]), JSONField())
+    builds = Build.objects.annotate(**BuildSerializer.annotations).annotate(made=made)
     results = TestResult.objects.filter(report__build=newest_build())
     window = plain(Window, WindowSerializer.columns, openings=Openings(source="*", read_only=True))
-    quarantine = plain(Quarantine, QuarantineSerializer.columns)
+    quarantine = plain(Quarantine, columns(QuarantineSerializer))
     # Of one case there may be several; a model has them all.
     known = Prefetch("case__quarantines", Quarantine.objects.select_related("by"))
     state = plain(
-        CaseState, CaseStateSerializer.columns, quarantines=quarantine(source="case.quarantines", many=True)
+        CaseState,
+        columns(CaseStateSerializer, behaviour=[], quarantine=[]),
+        quarantines=quarantine(source="case.quarantines", many=True),
     )
     views = {
-        "services": plain_views(plain(Service, ServiceSerializer.columns), Service.objects.all(), ""),
+        "services": plain_views(plain(Service, columns(ServiceSerializer)), Service.objects.all(), ""),
         "environments": plain_views(
             environment,
             Environment.objects.all(),
@@ -197,14 +207,18 @@ def register_plain() -> None:
         ),
         "builds": plain_views(build, builds, "service", "service", "requested_by"),
         "results": plain_views(
-            plain(TestResult, TestResultSerializer.columns),
+            plain(TestResult, columns(TestResultSerializer)),
             results,
             "report__build__service",
             "report",
             "case",
         ),
         "releases": plain_views(
-            plain(Release, ReleaseSerializer.columns), Release.objects.all(), "service", "service", "build"
+            plain(Release, columns(ReleaseSerializer, build=["build_id", "build__codebuild_id"])),
+            Release.objects.all(),
+            "service",
+            "service",
+            "build",
         ),
         "deployments": plain_views(
             deployment, Deployment.objects.all(), *place, "release", "promotion", Prefetch("targets__events")
@@ -221,7 +235,7 @@ def register_plain() -> None:
             people,
         ),
         "pins": plain_views(
-            plain(Pin, columns(PinSerializer.columns, release_json=RELEASE)),
+            plain(Pin, columns(PinSerializer, release=RELEASE)),
             Pin.objects.all(),
             *place,
             "release",
@@ -229,7 +243,7 @@ def register_plain() -> None:
             "lifted_by",
         ),
         "vetoes": plain_views(
-            plain(Veto, columns(VetoSerializer.columns, release_json=RELEASE)),
+            plain(Veto, columns(VetoSerializer, release=RELEASE)),
             Veto.objects.all(),
             "release__service",
             "release__service",
@@ -239,7 +253,7 @@ def register_plain() -> None:
         ),
         "windows": plain_views(window, Window.objects.all(), *place),
         "overrides": plain_views(
-            plain(Override, OverrideSerializer.columns),
+            plain(Override, columns(OverrideSerializer)),
             Override.objects.all(),
             *[f"promotion__{each}" for each in place],
             "by",

@@ -143,7 +143,7 @@ def new_failures(before: Report, after: Report) -> list[CaseChange]:
 def flaky(service: Service) -> list[Any]:
     """As the API lists them."""
     states = CaseState.objects.filter(service=service).not_healthy().shown_as("flaky")
-    return list(states.order_by("-id").values(*CaseStateSerializer.columns)[:50])
+    return list(CaseStateSerializer.rows(states.order_by("-id"))[:50])
 
 
 def measure(service: Service, group: ReportGroup, times: int) -> dict[str, float]:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import django_filters
-import orjson
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import Case, Exists, OuterRef, Q, QuerySet, Subquery, TextField, Value, When
 from django.db.models.fields.json import KT
+from django.db.models.functions import Coalesce
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import mixins, serializers, status, viewsets
 from rest_framework.decorators import action
@@ -17,8 +17,18 @@ from rest_framework.reverse import reverse
 
 from apps.access.models import Scope
 from apps.access.permissions import acting_user
-from apps.api import Polled, Representation, RowsMixin, StrictSerializer, below, read_body, read_query
-from apps.as_json import as_object, as_written
+from apps.api import (
+    Polled,
+    Representation,
+    RowsMixin,
+    StrictSerializer,
+    Written,
+    below,
+    read_body,
+    read_query,
+    written,
+)
+from apps.as_json import as_object
 from apps.builds.compare import compare_builds
 from apps.builds.comparison_api import (
     ComparisonQuerySerializer,
@@ -68,35 +78,34 @@ class BuiltReleaseSerializer(Representation):
     digest = serializers.CharField()
 
 
-def with_release(builds: QuerySet[Build]) -> QuerySet[Build]:
-    """Each build with ``made``: the release of the bundle that it exported, once the server has read that.
+def bundle() -> QuerySet[Any]:
+    """Of a build with ``exported_digest``, the release of the bundle that it exported.
 
     The same bundle may have been built before or since, so this goes by its digest; a release that still
     stands on an older build has not been compared with this one's.
     """
     # By way of the model's relation, since apps.releases lies above this app.
     release = Build._meta.get_field("releases").related_model
-    bundle = release._default_manager.filter(
+    return release._default_manager.filter(
         service=OuterRef("service"), digest=OuterRef("exported_digest"), build__gte=OuterRef("pk")
     )
-    brief = Subquery(bundle.values(brief=as_object(BuiltReleaseSerializer))[:1])
-    return builds.annotate(exported_digest=KT(f"exports__{BUNDLE_DIGEST}"), made=as_written(brief))
 
 
-def made(row: dict[str, Any]) -> orjson.Fragment | None:
-    """The release, in short, of a build from with_release."""
-    return row["made"] if row["collected_at"] and not row["problem"] else None
-
-
-def is_final(row: dict[str, Any]) -> bool:
-    """Whether nothing of a build from with_release will change any more."""
-    read = row["problem"] or not row["exported_digest"] or row["made"]
-    return row["collected_at"] is not None and bool(read)
-
-
-class BuildSerializer(Representation):
+@written(
+    # Once the server has read it.
+    release=Case(
+        When(
+            collected_at__isnull=False,
+            problem="",
+            then=Subquery(bundle().values(told=as_object(BuiltReleaseSerializer))[:1]),
+        )
+    ),
+    # Nothing of it will change any more.
+    final=Q(collected_at__isnull=False) & (~Q(problem="") | Q(exported_digest="") | Exists(bundle())),
+)
+class BuildSerializer(Written):
     id = serializers.IntegerField()
-    service = serializers.SlugField()
+    service = serializers.SlugField(source="service.slug")
     codebuild_id = serializers.CharField()
     number = serializers.IntegerField(allow_null=True)
     commit = serializers.CharField()
@@ -112,55 +121,16 @@ class BuildSerializer(Representation):
         allow_null=True, help_text="What it made; where it is null in the end, problem or status says why."
     )
     final = serializers.BooleanField(help_text="Whether its evidence and its bundle have been read.")
-    requested_by = serializers.CharField(allow_null=True)
+    requested_by = serializers.CharField(source="requested_by.username", allow_null=True)
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
     created_at = serializers.DateTimeField()
     collected_at = serializers.DateTimeField(allow_null=True)
 
-    columns = (
-        "id",
-        "service__slug",
-        "codebuild_id",
-        "number",
-        "commit",
-        "source_version",
-        "status",
-        "deviations",
-        "problem",
-        "log_url",
-        "pipeline_url",
-        "exported_digest",
-        "made",
-        "requested_by__username",
-        "started_at",
-        "finished_at",
-        "created_at",
-        "collected_at",
-    )
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "id": row["id"],
-            "service": row["service__slug"],
-            "codebuild_id": row["codebuild_id"],
-            "number": row["number"],
-            "commit": row["commit"],
-            "source_version": row["source_version"],
-            "status": row["status"],
-            "deviations": row["deviations"],
-            "problem": row["problem"],
-            "log_url": row["log_url"],
-            "pipeline_url": row["pipeline_url"],
-            "release": made(row),
-            "final": is_final(row),
-            "requested_by": row["requested_by__username"],
-            "started_at": row["started_at"],
-            "finished_at": row["finished_at"],
-            "created_at": row["created_at"],
-            "collected_at": row["collected_at"],
-        }
+    # Empty where it exported none.
+    annotations: ClassVar = {
+        "exported_digest": Coalesce(KT(f"exports__{BUNDLE_DIGEST}"), Value("", TextField()))
+    }
 
 
 class BuildDetailSerializer(BuildSerializer):
@@ -183,7 +153,6 @@ class BuildViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, views
     """CodeBuild's runs, and the evidence that the server read of them."""
 
     queryset = Build.objects.all()
-    annotated = with_release(queryset)
     serializer_class = BuildSerializer
     service_path = "service"
     filterset_class = BuildFilter
@@ -253,4 +222,4 @@ class BuildViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, views
         return BuildSerializer if self.action == "list" else BuildDetailSerializer
 
     def retry_after(self, row: dict[str, Any]) -> int | None:
-        return None if is_final(row) else 3
+        return None if BuildSerializer.of(row)["final"] else 3

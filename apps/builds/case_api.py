@@ -11,7 +11,8 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.api import Representation, RowsMixin, StrictSerializer, read_query
+from apps.api import Representation, RowsMixin, StrictSerializer, Written, read_query, written
+from apps.as_json import as_text
 from apps.builds.history import RUNS, RUNS_LIMIT, case_history, search_cases
 from apps.builds.models import TestCase
 from apps.builds.parsers.case import Outcome
@@ -40,32 +41,19 @@ class CaseOutcomeSerializer(Representation):
     )
 
 
-class TestCaseSerializer(Representation):
+@written(id=as_text("id"))
+class TestCaseSerializer(Written):
     """A test of a service."""
 
     __test__ = False
 
     id = serializers.CharField(help_text="A string, since it is a large number.")
-    service = serializers.SlugField()
+    service = serializers.SlugField(source="service.slug")
     group = serializers.CharField(help_text="Its report group.")
     suite = serializers.CharField()
     class_name = serializers.CharField()
     name = serializers.CharField()
     ordinal = serializers.IntegerField(help_text="Tells tests of the same name in one report apart.")
-
-    columns = ("id", "service__slug", "group", "suite", "class_name", "name", "ordinal")
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "id": str(row["id"]),
-            "service": row["service__slug"],
-            "group": row["group"],
-            "suite": row["suite"],
-            "class_name": row["class_name"],
-            "name": row["name"],
-            "ordinal": row["ordinal"],
-        }
 
 
 class RunSerializer(Representation):

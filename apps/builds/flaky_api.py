@@ -1,18 +1,17 @@
 """Flaky, broken and quarantined test cases at the REST API."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import django_filters
-from django.db.models import QuerySet, TextChoices
-from django.utils import timezone
+from django.db.models import Case, Exists, FloatField, OuterRef, Subquery, TextChoices, Value, When
+from django.db.models.functions import Cast, Now
 from rest_framework import serializers, viewsets
 
-from apps.api import Representation, RowsMixin
+from apps.api import Representation, RowsMixin, Written, written
+from apps.as_json import as_object, as_text
 from apps.builds.flaky import ENOUGH, WINDOW
 from apps.builds.models import CaseState, CaseStateQuerySet, Quarantine
 from apps.catalog.visibility import VisibleMixin
-from apps.compiled import Among, compiled
 
 
 class Shown(TextChoices):
@@ -27,38 +26,36 @@ class InForceSerializer(Representation):
     """The quarantine that a case is in now."""
 
     id = serializers.IntegerField()
-    by = serializers.CharField()
+    by = serializers.CharField(source="by.username")
     reason = serializers.CharField()
     created_at = serializers.DateTimeField()
     until = serializers.DateTimeField()
 
-    columns = ("id", "by__username", "reason", "created_at", "until", "case")
 
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "id": row["id"],
-            "by": row["by__username"],
-            "reason": row["reason"],
-            "created_at": row["created_at"],
-            "until": row["until"],
-        }
+# Of a state, the quarantine that its case is in now.
+IN_FORCE = Quarantine.objects.filter(case=OuterRef("case"), lifted_at=None, until__gt=Now())
 
 
-class CaseStateSerializer(Representation):
+@written(
+    case=as_text("case_id"),
+    state=Case(When(Exists(IN_FORCE), then=Value(Shown.QUARANTINED.value)), default="state"),
+    score=Cast("score", FloatField()) / 1000,
+    quarantine=Subquery(IN_FORCE.order_by("-id").values(told=as_object(InForceSerializer))[:1]),
+)
+class CaseStateSerializer(Written):
     id = serializers.IntegerField()
-    service = serializers.SlugField()
-    report = serializers.CharField(help_text="The report group's name.")
+    service = serializers.SlugField(source="service.slug")
+    report = serializers.CharField(source="group.name", help_text="The report group's name.")
     case = serializers.CharField(
         help_text="The case's id: a text, since it has 64 bits and many JSON readers keep 53."
     )
-    suite = serializers.CharField()
-    class_name = serializers.CharField()
-    name = serializers.CharField()
-    ordinal = serializers.IntegerField()
+    suite = serializers.CharField(source="case.suite")
+    class_name = serializers.CharField(source="case.class_name")
+    name = serializers.CharField(source="case.name")
+    ordinal = serializers.IntegerField(source="case.ordinal")
     state = serializers.ChoiceField(Shown.choices)
     behaviour = serializers.ChoiceField(
-        CaseState.State.choices, help_text="What its runs say, quarantined or not."
+        CaseState.State.choices, source="state", help_text="What its runs say, quarantined or not."
     )
     score = serializers.FloatField(
         allow_null=True,
@@ -70,67 +67,10 @@ class CaseStateSerializer(Representation):
     transitions = serializers.IntegerField(help_text="Runs that differ from the one before.")
     commits = serializers.IntegerField(help_text="On which it both passed and failed, reruns included.")
     since = serializers.DateTimeField(help_text="Since when its runs say so.")
-    build = serializers.IntegerField(help_text="The build after which it was judged.")
-    quarantine = InForceSerializer(allow_null=True)
-
-    columns = (
-        "id",
-        "service__slug",
-        "group__name",
-        "case",
-        "case__suite",
-        "case__class_name",
-        "case__name",
-        "case__ordinal",
-        "state",
-        "score",
-        "runs",
-        "failures",
-        "transitions",
-        "commits",
-        "since",
-        "report__build",
+    build = serializers.IntegerField(
+        source="report.build_id", help_text="The build after which it was judged."
     )
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        quarantine = row["quarantine"]
-        return {
-            "id": row["id"],
-            "service": row["service__slug"],
-            "report": row["group__name"],
-            "case": str(row["case"]),
-            "suite": row["case__suite"],
-            "class_name": row["case__class_name"],
-            "name": row["case__name"],
-            "ordinal": row["case__ordinal"],
-            "state": str(Shown.QUARANTINED) if quarantine else row["state"],
-            "behaviour": row["state"],
-            "score": None if row["score"] is None else row["score"] / 1000,
-            "runs": row["runs"],
-            "failures": row["failures"],
-            "transitions": row["transitions"],
-            "commits": row["commits"],
-            "since": row["since"],
-            "build": row["report__build"],
-            "quarantine": InForceSerializer.of(quarantine) if quarantine else None,
-        }
-
-
-def add_quarantines(rows: Sequence[dict[str, Any]]) -> None:
-    """Give each row of CaseStateSerializer's columns the quarantine that its case is in, by one query."""
-    now = timezone.now()
-    found = open_quarantines(cases=[row["case"] for row in rows])
-    by_case = {each["case"]: each for each in found if each["until"] > now}
-    for row in rows:
-        row["quarantine"] = by_case.get(row["case"])
-
-
-@compiled
-def open_quarantines() -> QuerySet[Quarantine, dict[str, Any]]:
-    """Those of cases that nobody has lifted, whether or not they have run out by now."""
-    rows = Quarantine.objects.filter(Among("case", "cases"), lifted_at=None)
-    return rows.values(*InForceSerializer.columns)
+    quarantine = InForceSerializer(allow_null=True)
 
 
 class CaseStateFilter(django_filters.FilterSet):
@@ -154,6 +94,3 @@ class CaseStateViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet):
     def get_queryset(self) -> Any:
         # At each request, since a quarantine ends at some time.
         return super().get_queryset().not_healthy()
-
-    def nest(self, rows: Sequence[dict[str, Any]]) -> None:
-        add_quarantines(rows)

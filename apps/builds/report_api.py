@@ -14,7 +14,7 @@ from rest_framework.utils.urls import replace_query_param
 
 from apps.access.models import Scope
 from apps.access.permissions import acting_user
-from apps.api import Representation, RowsMixin, StrictSerializer, below, read_body
+from apps.api import Representation, RowsMixin, StrictSerializer, Written, below, read_body, written
 from apps.builds.case_api import NamedCaseSerializer
 from apps.builds.models import Build, Report, ReportFile, TestResult, is_complete
 from apps.builds.parsers.case import Outcome
@@ -88,45 +88,20 @@ class ReportSerializer(Representation):
         return own | {"asserted_by": row["asserted_by__username"], "complete": is_complete(row)}
 
 
-class TestResultSerializer(Representation):
+@written()
+class TestResultSerializer(Written):
     """A test case that did not pass."""
 
     __test__ = False  # pytest would take it for a test
 
-    report = serializers.CharField()
-    suite = serializers.CharField()
-    class_name = serializers.CharField()
-    name = serializers.CharField()
-    ordinal = serializers.IntegerField()
+    report = serializers.CharField(source="report.name")
+    suite = serializers.CharField(source="case.suite")
+    class_name = serializers.CharField(source="case.class_name")
+    name = serializers.CharField(source="case.name")
+    ordinal = serializers.IntegerField(source="case.ordinal")
     status = serializers.ChoiceField(TestResult.Status.choices)
     duration_ns = serializers.IntegerField()
     message = serializers.CharField()
-
-    columns = (
-        "report__name",
-        "case__suite",
-        "case__class_name",
-        "case__name",
-        "case__ordinal",
-        "status",
-        "duration_ns",
-        "message",
-        # For the pages' cursor.
-        "id",
-    )
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "report": row["report__name"],
-            "suite": row["case__suite"],
-            "class_name": row["case__class_name"],
-            "name": row["case__name"],
-            "ordinal": row["case__ordinal"],
-            "status": row["status"],
-            "duration_ns": row["duration_ns"],
-            "message": row["message"],
-        }
 
 
 class ReportRequestSerializer(StrictSerializer):

@@ -1,14 +1,14 @@
 """Deployments at the REST API, with every host and every lifecycle event on it: reading only."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import django_filters
-from django.db.models import OuterRef, QuerySet
+from django.db.models import OuterRef
 from rest_framework import mixins, serializers, viewsets
 
-from apps.api import Polled, Representation, RowsMixin, below
-from apps.as_json import Listed, as_object, as_written
+from apps.api import Polled, Representation, RowsMixin, Written, below, written
+from apps.as_json import Listed, as_object
 from apps.catalog.visibility import VisibleMixin
 from apps.deployments.causes import KNOWN, cause_of
 from apps.deployments.foreign import origin_in_words
@@ -19,7 +19,7 @@ from apps.releases.models import Release
 
 
 class HookEventSerializer(Representation):
-    # PostgreSQL builds it: with_hosts.
+    # PostgreSQL builds it: hosts.
 
     name = serializers.CharField()
     status = serializers.CharField(help_text="CodeDeploy's own.")
@@ -128,7 +128,7 @@ class HookEventDetailSerializer(HookEventSerializer):
 
 
 class TargetSerializer(Representation):
-    # PostgreSQL builds it: with_hosts.
+    # PostgreSQL builds it: hosts.
 
     target_id = serializers.CharField()
     status = serializers.CharField(help_text="CodeDeploy's own.")
@@ -163,10 +163,19 @@ class DeploymentBriefSerializer(Representation):
     error_message = serializers.CharField()
 
 
-class DeploymentSerializer(Representation):
+def hosts() -> Listed:
+    """Of a deployment, its targets with their events, in short."""
+    events = HookEvent.objects.filter(target=OuterRef("pk")).order_by("position")
+    targets = Target.objects.filter(deployment=OuterRef("pk")).order_by("target_id")
+    written = Listed(events.values(told=as_object(HookEventSerializer)))
+    return Listed(targets.values(told=as_object(TargetSerializer, events=written)))
+
+
+@written(release=brief_release(), targets=hosts())
+class DeploymentSerializer(Written):
     id = serializers.IntegerField()
-    service = serializers.SlugField()
-    environment = serializers.SlugField()
+    service = serializers.SlugField(source="environment.service.slug")
+    environment = serializers.SlugField(source="environment.slug")
     release = ReleaseBriefSerializer(
         allow_null=True, help_text="null for a foreign deployment of something that is not a release."
     )
@@ -191,55 +200,6 @@ class DeploymentSerializer(Representation):
     finished_at = serializers.DateTimeField(allow_null=True)
     targets = TargetSerializer(many=True)
 
-    own = (
-        "id",
-        "environment__service__slug",
-        "environment__slug",
-        "release_json",
-        # The other end of a one-to-one in apps.promotions; null without one.
-        "promotion",
-        "origin",
-        "creator",
-        "description",
-        "revision",
-        "rolls_back",
-        "intent",
-        "status",
-        "codedeploy_id",
-        "error_code",
-        "error_message",
-        "created_at",
-        "asked_at",
-        "started_at",
-        "finished_at",
-    )
-    columns: ClassVar[tuple[str, ...]] = (*own, "hosts")
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "id": row["id"],
-            "service": row["environment__service__slug"],
-            "environment": row["environment__slug"],
-            "release": row["release_json"],
-            "promotion": row["promotion"],
-            "origin": row["origin"],
-            "creator": row["creator"],
-            "description": row["description"],
-            "revision": row["revision"],
-            "rolls_back": row["rolls_back"],
-            "intent": row["intent"],
-            "status": row["status"],
-            "codedeploy_id": row["codedeploy_id"],
-            "error_code": row["error_code"],
-            "error_message": row["error_message"],
-            "created_at": row["created_at"],
-            "asked_at": row["asked_at"],
-            "started_at": row["started_at"],
-            "finished_at": row["finished_at"],
-            "targets": row["hosts"],
-        }
-
 
 class DeploymentDetailSerializer(DeploymentSerializer):
     explanation = serializers.CharField(
@@ -247,17 +207,16 @@ class DeploymentDetailSerializer(DeploymentSerializer):
     )
     targets = TargetDetailSerializer(many=True)
 
-    # Its hosts come row by row.
-    columns = (*DeploymentSerializer.own, "release__version")
+    columns = (*DeploymentSerializer.columns, "status")
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        version = row["release__version"]
-        release = Release(version=version) if version is not None else None
-        told = {name: row[name] for name in ("origin", "creator", "description", "revision", "rolls_back")}
-        said = origin_in_words(Deployment(release=release, **told))
+        told = super().of(row)
+        release = Release(version=told["release"]["version"]) if told["release"] else None
+        origin = {name: told[name] for name in ("origin", "creator", "description", "revision", "rolls_back")}
+        said = origin_in_words(Deployment(release=release, **origin))
         targets = [TargetDetailSerializer.of(each) for each in row["hosts"]]
-        return super().of(row) | {"explanation": said, "targets": targets}
+        return told | {"explanation": said, "targets": targets}
 
 
 class DeploymentFilter(django_filters.FilterSet):
@@ -269,21 +228,10 @@ class DeploymentFilter(django_filters.FilterSet):
     origin = django_filters.ChoiceFilter(choices=Deployment.Origin.choices)
 
 
-def with_hosts(deployments: QuerySet[Deployment]) -> QuerySet[Deployment]:
-    """Each deployment with ``release_json``, and ``hosts``: its targets with their events, in short."""
-    events = HookEvent.objects.filter(target=OuterRef("pk")).order_by("position")
-    targets = Target.objects.filter(deployment=OuterRef("pk")).order_by("target_id")
-    written = Listed(events.values(told=as_object(HookEventSerializer)))
-    told = as_object(TargetSerializer, events=written)
-    hosts = as_written(Listed(targets.values(told=told)))
-    return deployments.annotate(release_json=brief_release(), hosts=hosts)
-
-
 class DeploymentViewSet(RowsMixin, VisibleMixin, Polled, mixins.ListModelMixin, viewsets.GenericViewSet):
     """What CodeDeploy was told, and what came of it on each host."""
 
     queryset = Deployment.objects.all()
-    annotated = with_hosts(queryset)
     service_path = "environment__service"
     filterset_class = DeploymentFilter
 

@@ -1,6 +1,6 @@
 """Decisions at the REST API: what the gates said, and of which facts."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import django_filters
 from django.db.models import Func, QuerySet
@@ -9,8 +9,8 @@ from rest_framework import serializers, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from apps.api import Representation, RowsMixin
-from apps.as_json import WrittenField
+from apps.api import Representation, RowsMixin, Written, written
+from apps.as_json import WrittenField, as_object
 from apps.catalog.visibility import VisibleMixin
 from apps.errors import NotFound
 from apps.gates.models import Decision, Policy
@@ -76,64 +76,39 @@ class FindingSerializer(Representation):
 
 
 class WrittenFindings(Func):
-    """A column of findings, for the client alone.
+    """A column of findings, for the client alone; without any where there is none.
 
     Those of decisions made before there were earliest times have none, which the API says as null.
     """
 
     template = (
-        "CASE WHEN jsonb_path_exists(%(expressions)s, '$[*] ? (!(exists(@.earliest)))') THEN ("
+        "coalesce(CASE WHEN jsonb_path_exists(%(expressions)s, '$[*] ? (!(exists(@.earliest)))') THEN ("
         "SELECT jsonb_agg('{\"earliest\": null}'::jsonb || finding ORDER BY number) "
         "FROM jsonb_array_elements(%(expressions)s) WITH ORDINALITY AS found (finding, number)"
-        ") ELSE %(expressions)s END"
+        ") ELSE %(expressions)s END, '[]')"
     )
     output_field = WrittenField()
 
 
 class PolicyVersionSerializer(Representation):
+    id = serializers.IntegerField(source="policy_id")
+    version = serializers.IntegerField(source="policy.version")
+
+
+@written(
+    release=brief_release(),
+    policy=as_object(PolicyVersionSerializer),
+    findings=WrittenFindings("findings"),
+)
+class DecisionSerializer(Written):
     id = serializers.IntegerField()
-    version = serializers.IntegerField()
-
-    columns = ("policy_id", "policy__version")
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        return {"id": row["policy_id"], "version": row["policy__version"]}
-
-
-class DecisionSerializer(Representation):
-    id = serializers.IntegerField()
-    service = serializers.SlugField()
-    environment = serializers.SlugField()
+    service = serializers.SlugField(source="environment.service.slug")
+    environment = serializers.SlugField(source="environment.slug")
     release = ReleaseBriefSerializer()
     policy = PolicyVersionSerializer()
     verdict = serializers.ChoiceField(Verdict.choices)
     findings = FindingSerializer(many=True)
     evaluated_at = serializers.DateTimeField()
-
-    columns: ClassVar[tuple[str, ...]] = (
-        "id",
-        "environment__service__slug",
-        "environment__slug",
-        "release_json",
-        *PolicyVersionSerializer.columns,
-        "verdict",
-        "findings_json",
-        "evaluated_at",
-    )
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "id": row["id"],
-            "service": row["environment__service__slug"],
-            "environment": row["environment__slug"],
-            "release": row["release_json"],
-            "policy": PolicyVersionSerializer.of(row),
-            "verdict": row["verdict"],
-            "findings": row["findings_json"],
-            "evaluated_at": row["evaluated_at"],
-        }
 
 
 class DecisionDetailSerializer(DecisionSerializer):
@@ -165,7 +140,6 @@ class DecisionViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet[Dec
     """What the gates said, newest first; a new decision is written when facts, policy or verdict changed."""
 
     queryset = Decision.objects.all()
-    annotated = queryset.annotate(release_json=brief_release(), findings_json=WrittenFindings("findings"))
     service_path = "environment__service"
     filterset_class = DecisionFilter
 

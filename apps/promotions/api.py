@@ -1,10 +1,10 @@
 """Promotions at the REST API: ask for one, approve, reject or cancel it, and wait for its end."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import django_filters
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import OuterRef, Q, Subquery
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers, status, viewsets
@@ -16,8 +16,18 @@ from rest_framework.reverse import reverse
 
 from apps.access.models import Scope
 from apps.access.permissions import acting_user, require_scope
-from apps.api import CommentSerializer, Polled, Representation, StrictSerializer, below, read_body, rows_of
-from apps.as_json import Listed, as_object, as_written
+from apps.api import (
+    CommentSerializer,
+    Polled,
+    Representation,
+    StrictSerializer,
+    Written,
+    below,
+    read_body,
+    rows_of,
+    written,
+)
+from apps.as_json import Listed, as_object
 from apps.builds.comparison_api import (
     ComparisonQuerySerializer,
     ComparisonSerializer,
@@ -70,9 +80,9 @@ class RollbackRequestSerializer(CommentSerializer):
 
 
 class ApprovalSerializer(Representation):
-    # PostgreSQL builds it: with_json.
+    # PostgreSQL builds it: approvals.
 
-    user = serializers.CharField()
+    user = serializers.CharField(source="user.username")
     verdict = serializers.ChoiceField(Approval.Verdict.choices)
     comment = serializers.CharField()
     created_at = serializers.DateTimeField()
@@ -111,25 +121,47 @@ class LinksSerializer(Representation):
         }
 
 
-class PromotionSerializer(Representation):
+def approvals() -> Listed:
+    """Of a promotion, what approvers said of it, oldest first."""
+    given = Approval.objects.filter(promotion=OuterRef("pk")).order_by("created_at")
+    return Listed(given.values(told=as_object(ApprovalSerializer)))
+
+
+def brief_deployment() -> Subquery:
+    """Of a promotion, its deployment; null before there is one."""
+    deployment = Deployment.objects.filter(pk=OuterRef("deployment"))
+    return Subquery(deployment.values(told=as_object(DeploymentBriefSerializer)))
+
+
+@written(
+    release=brief_release(),
+    final=Q(status__in=Promotion.FINAL),
+    findings=WrittenFindings("decision__findings"),
+    deployment=brief_deployment(),
+    approvals=approvals(),
+)
+class PromotionSerializer(Written):
     id = serializers.IntegerField()
-    service = serializers.SlugField()
-    environment = serializers.SlugField()
+    service = serializers.SlugField(source="environment.service.slug")
+    environment = serializers.SlugField(source="environment.slug")
     release = ReleaseBriefSerializer()
     status = serializers.ChoiceField(Promotion.Status.choices)
     final = serializers.BooleanField(help_text="Whether its status is its last.")
     reason = serializers.CharField(help_text="Why it ended as it did.")
     verdict = serializers.ChoiceField(
-        Verdict.choices, allow_null=True, help_text="Of the newest decision; null before the first."
+        Verdict.choices,
+        source="decision.verdict",
+        allow_null=True,
+        help_text="Of the newest decision; null before the first.",
     )
     findings = FindingSerializer(many=True)
-    decision = serializers.IntegerField(allow_null=True)
+    decision = serializers.IntegerField(source="decision_id", allow_null=True)
     deployment = DeploymentBriefSerializer(allow_null=True)
     approvals = ApprovalSerializer(many=True)
     rollback = serializers.BooleanField(
         help_text="Whether it brings an older release back, by the policy's rules for that."
     )
-    requested_by = serializers.CharField()
+    requested_by = serializers.CharField(source="requested_by.username")
     comment = serializers.CharField(help_text="Why it was asked for.")
     not_applied = serializers.ListField(
         child=serializers.CharField(),
@@ -138,51 +170,6 @@ class PromotionSerializer(Representation):
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)
-
-    columns: ClassVar[tuple[str, ...]] = (
-        "id",
-        "environment__service__slug",
-        "environment__slug",
-        "release_json",
-        "status",
-        "reason",
-        "decision_id",
-        "decision__verdict",
-        "findings_json",
-        "deployment_json",
-        "approvals_json",
-        "rollback",
-        "requested_by__username",
-        "comment",
-        "not_applied",
-        "created_at",
-        "updated_at",
-        "finished_at",
-    )
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "id": row["id"],
-            "service": row["environment__service__slug"],
-            "environment": row["environment__slug"],
-            "release": row["release_json"],
-            "status": row["status"],
-            "final": row["status"] in Promotion.FINAL,
-            "reason": row["reason"],
-            "verdict": row["decision__verdict"],
-            "findings": row["findings_json"] or [],
-            "decision": row["decision_id"],
-            "deployment": row["deployment_json"],
-            "approvals": row["approvals_json"],
-            "rollback": row["rollback"],
-            "requested_by": row["requested_by__username"],
-            "comment": row["comment"],
-            "not_applied": row["not_applied"],
-            "created_at": row["created_at"],
-            "updated_at": row["updated_at"],
-            "finished_at": row["finished_at"],
-        }
 
 
 class PromotionDetailSerializer(PromotionSerializer):
@@ -194,13 +181,13 @@ class PromotionDetailSerializer(PromotionSerializer):
     )
     links = LinksSerializer()
 
-    # For the links.
-    columns = (*PromotionSerializer.columns, "release_id", "deployment_id")
+    # And for the links.
+    columns = (*PromotionSerializer.columns, "status", "release_id", "decision_id", "deployment_id")
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
         return self.of(row) | {
             "waits_for": row["waits_for"],
-            "overrides": [OverrideBriefSerializer.of(each) for each in row["overrides"]],
+            "overrides": [each["told"] for each in row["overrides"]],
             "links": LinksSerializer(context=self.context).to_representation(row),
         }
 
@@ -253,26 +240,12 @@ class ExplanationSerializer(Representation):
         }
 
 
-def with_json(promotions: QuerySet[Promotion]) -> QuerySet[Promotion]:
-    """Each promotion with its release, deployment and approvals, and the findings of its decision."""
-    deployment = Deployment.objects.filter(pk=OuterRef("deployment"))
-    approvals = Approval.objects.filter(promotion=OuterRef("pk")).order_by("created_at")
-    told = as_object(ApprovalSerializer, user="user__username")
-    return promotions.annotate(
-        release_json=brief_release(),
-        deployment_json=as_written(Subquery(deployment.values(told=as_object(DeploymentBriefSerializer)))),
-        findings_json=WrittenFindings("decision__findings"),
-        approvals_json=as_written(Listed(approvals.values(told=told))),
-    )
-
-
 PROMOTIONS = Promotion.objects.all()
-ANNOTATED = with_json(PROMOTIONS)
 
 
 def nest_below(rows: Sequence[dict[str, Any]]) -> None:
     """Give rows of promotions what only the answer about one has."""
-    overrides = Override.objects.values("promotion", *OverrideBriefSerializer.columns)
+    overrides = OverrideBriefSerializer.rows(Override.objects.all(), "promotion")
     below(rows, "overrides", overrides, "promotion")
     for row in rows:
         row["waits_for"] = "" if row["status"] in Promotion.FINAL else waits_for(row["id"])
@@ -287,7 +260,7 @@ def waits_for(pk: int) -> str:
 
 def answer_with(pk: int, context: Mapping[str, Any], code: int) -> Response:
     """The promotion as it is after a write, read anew with what its representation needs."""
-    row = rows_of(PROMOTIONS, PromotionDetailSerializer.columns, ANNOTATED).get(pk=pk)
+    row = rows_of(PROMOTIONS, PromotionDetailSerializer).get(pk=pk)
     nest_below([row])
     headers = {"Location": reverse("promotion-detail", args=[pk], request=context["request"])}
     data = PromotionDetailSerializer(row, context=context).data
@@ -309,7 +282,6 @@ class PromotionViewSet(Polled, ActedOnViewSet):  # type: ignore[misc]  # a 304 i
     """
 
     queryset = PROMOTIONS
-    annotated = ANNOTATED
     related = ("environment__service", "release", "decision")
     service_path = "environment__service"
     filterset_class = PromotionFilter

@@ -13,7 +13,14 @@ from rest_framework.response import Response
 
 from apps.access.models import Scope
 from apps.access.permissions import acting_user
-from apps.api import COMMENT_LIMIT, CommentSerializer, Representation, StrictSerializer, read_body
+from apps.api import (
+    COMMENT_LIMIT,
+    CommentSerializer,
+    StrictSerializer,
+    Written,
+    read_body,
+    written,
+)
 from apps.catalog.acting import ActedOnViewSet
 from apps.catalog.models import Environment, Service
 from apps.catalog.visibility import visible
@@ -48,83 +55,33 @@ class VetoRequestSerializer(StrictSerializer):
     reason = serializers.CharField(max_length=COMMENT_LIMIT, help_text="What others read who are held up.")
 
 
-class PinSerializer(Representation):
+@written(release=brief_release())
+class PinSerializer(Written):
     id = serializers.IntegerField()
-    service = serializers.SlugField()
-    environment = serializers.SlugField()
+    service = serializers.SlugField(source="environment.service.slug")
+    environment = serializers.SlugField(source="environment.slug")
     release = ReleaseBriefSerializer(help_text="What the environment is held at.")
     reason = serializers.CharField()
-    by = serializers.CharField()
+    by = serializers.CharField(source="by.username")
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
     lifted_at = serializers.DateTimeField(allow_null=True)
-    lifted_by = serializers.CharField(allow_null=True)
-
-    columns = (
-        "id",
-        "environment__service__slug",
-        "environment__slug",
-        "release_json",
-        "reason",
-        "by__username",
-        "created_at",
-        "expires_at",
-        "lifted_at",
-        "lifted_by__username",
-    )
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "id": row["id"],
-            "service": row["environment__service__slug"],
-            "environment": row["environment__slug"],
-            "release": row["release_json"],
-            "reason": row["reason"],
-            "by": row["by__username"],
-            "created_at": row["created_at"],
-            "expires_at": row["expires_at"],
-            "lifted_at": row["lifted_at"],
-            "lifted_by": row["lifted_by__username"],
-        }
+    lifted_by = serializers.CharField(source="lifted_by.username", allow_null=True)
 
 
-class VetoSerializer(Representation):
+@written(release=brief_release())
+class VetoSerializer(Written):
     id = serializers.IntegerField()
-    service = serializers.SlugField()
-    environment = serializers.SlugField(allow_null=True, help_text="Null: every environment of the service.")
+    service = serializers.SlugField(source="release.service.slug")
+    environment = serializers.SlugField(
+        source="environment.slug", allow_null=True, help_text="Null: every environment of the service."
+    )
     release = ReleaseBriefSerializer()
     reason = serializers.CharField()
-    by = serializers.CharField()
+    by = serializers.CharField(source="by.username")
     created_at = serializers.DateTimeField()
     lifted_at = serializers.DateTimeField(allow_null=True)
-    lifted_by = serializers.CharField(allow_null=True)
-
-    columns = (
-        "id",
-        "release__service__slug",
-        "environment__slug",
-        "release_json",
-        "reason",
-        "by__username",
-        "created_at",
-        "lifted_at",
-        "lifted_by__username",
-    )
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "id": row["id"],
-            "service": row["release__service__slug"],
-            "environment": row["environment__slug"],
-            "release": row["release_json"],
-            "reason": row["reason"],
-            "by": row["by__username"],
-            "created_at": row["created_at"],
-            "lifted_at": row["lifted_at"],
-            "lifted_by": row["lifted_by__username"],
-        }
+    lifted_by = serializers.CharField(source="lifted_by.username", allow_null=True)
 
 
 class PinFilter(django_filters.FilterSet):
@@ -177,7 +134,6 @@ class PinViewSet(HoldViewSet):
     """Environments held at a release; newest first, those that were lifted too."""
 
     queryset = Pin.objects.all()
-    annotated = queryset.annotate(release_json=brief_release())
     related = ("environment__service",)
     serializer_class = PinSerializer
     service_path = "environment__service"
@@ -214,7 +170,6 @@ class VetoViewSet(HoldViewSet):
     """Releases kept from an environment, or from all; newest first, those that were lifted too."""
 
     queryset = Veto.objects.all()
-    annotated = queryset.annotate(release_json=brief_release())
     related = ("release__service", "environment")
     serializer_class = VetoSerializer
     service_path = "release__service"

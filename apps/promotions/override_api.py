@@ -1,6 +1,6 @@
 """Overrides at the REST API: give one, second it, withdraw it, and see them for ever."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import django_filters
 from django.utils import timezone
@@ -12,7 +12,7 @@ from rest_framework.response import Response
 
 from apps.access.models import Scope
 from apps.access.permissions import acting_user
-from apps.api import COMMENT_LIMIT, CommentSerializer, Representation, StrictSerializer, read_body
+from apps.api import COMMENT_LIMIT, CommentSerializer, StrictSerializer, Written, read_body, written
 from apps.catalog.acting import ActedOnViewSet
 from apps.catalog.visibility import visible
 from apps.errors import NotFound
@@ -37,7 +37,8 @@ class OverrideRequestSerializer(StrictSerializer):
     )
 
 
-class OverrideBriefSerializer(Representation):
+@written()
+class OverrideBriefSerializer(Written):
     """An override where its promotion is the subject."""
 
     id = serializers.IntegerField()
@@ -45,62 +46,20 @@ class OverrideBriefSerializer(Representation):
         child=serializers.CharField(), help_text="None: all but those that have to be named."
     )
     justification = serializers.CharField()
-    by = serializers.CharField()
+    by = serializers.CharField(source="by.username")
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField()
-    seconded_by = serializers.CharField(allow_null=True)
+    seconded_by = serializers.CharField(source="seconded_by.username", allow_null=True)
     seconded_at = serializers.DateTimeField(allow_null=True)
-    withdrawn_by = serializers.CharField(allow_null=True)
+    withdrawn_by = serializers.CharField(source="withdrawn_by.username", allow_null=True)
     withdrawn_at = serializers.DateTimeField(allow_null=True)
 
-    columns: ClassVar[tuple[str, ...]] = (
-        "id",
-        "rules",
-        "justification",
-        "by__username",
-        "created_at",
-        "expires_at",
-        "seconded_by__username",
-        "seconded_at",
-        "withdrawn_by__username",
-        "withdrawn_at",
-    )
 
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "id": row["id"],
-            "rules": row["rules"],
-            "justification": row["justification"],
-            "by": row["by__username"],
-            "created_at": row["created_at"],
-            "expires_at": row["expires_at"],
-            "seconded_by": row["seconded_by__username"],
-            "seconded_at": row["seconded_at"],
-            "withdrawn_by": row["withdrawn_by__username"],
-            "withdrawn_at": row["withdrawn_at"],
-        }
-
-
+@written()
 class OverrideSerializer(OverrideBriefSerializer):
-    promotion = serializers.IntegerField()
-    service = serializers.SlugField()
-    environment = serializers.SlugField()
-
-    columns = (
-        *OverrideBriefSerializer.columns,
-        "promotion_id",
-        "promotion__environment__service__slug",
-        "promotion__environment__slug",
-    )
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        return super().of(row) | {
-            "promotion": row["promotion_id"],
-            "service": row["promotion__environment__service__slug"],
-            "environment": row["promotion__environment__slug"],
-        }
+    promotion = serializers.IntegerField(source="promotion_id")
+    service = serializers.SlugField(source="promotion.environment.service.slug")
+    environment = serializers.SlugField(source="promotion.environment.slug")
 
 
 class OverrideFilter(django_filters.FilterSet):

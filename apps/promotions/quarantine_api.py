@@ -3,7 +3,8 @@
 from typing import Any
 
 import django_filters
-from django.utils import timezone
+from django.db.models import Q
+from django.db.models.functions import Now
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.decorators import action
@@ -12,7 +13,8 @@ from rest_framework.response import Response
 
 from apps.access.models import Scope
 from apps.access.permissions import acting_user
-from apps.api import CommentSerializer, Representation, StrictSerializer, read_body
+from apps.api import CommentSerializer, StrictSerializer, Written, read_body, written
+from apps.as_json import as_text
 from apps.builds.models import Quarantine, QuarantineQuerySet, TestCase
 from apps.catalog.acting import ActedOnViewSet
 from apps.catalog.visibility import visible
@@ -30,53 +32,21 @@ class QuarantineRequestSerializer(StrictSerializer):
     until = serializers.DateTimeField(help_text="Its end, at most 90 days from now.")
 
 
-class QuarantineSerializer(Representation):
+@written(case=as_text("case_id"), in_force=Q(lifted_at=None, until__gt=Now()))
+class QuarantineSerializer(Written):
     id = serializers.IntegerField()
-    service = serializers.SlugField()
-    report = serializers.CharField(help_text="The report group's name.")
+    service = serializers.SlugField(source="case.service.slug")
+    report = serializers.CharField(source="case.group", help_text="The report group's name.")
     case = serializers.CharField()
-    class_name = serializers.CharField()
-    name = serializers.CharField()
+    class_name = serializers.CharField(source="case.class_name")
+    name = serializers.CharField(source="case.name")
     reason = serializers.CharField()
-    by = serializers.CharField()
+    by = serializers.CharField(source="by.username")
     created_at = serializers.DateTimeField()
     until = serializers.DateTimeField()
     lifted_at = serializers.DateTimeField(allow_null=True, help_text="When it was ended before its time.")
-    lifted_by = serializers.CharField(allow_null=True)
+    lifted_by = serializers.CharField(source="lifted_by.username", allow_null=True)
     in_force = serializers.BooleanField(help_text="Whether it has neither been lifted nor run out.")
-
-    columns = (
-        "id",
-        "case__service__slug",
-        "case__group",
-        "case",
-        "case__class_name",
-        "case__name",
-        "reason",
-        "by__username",
-        "created_at",
-        "until",
-        "lifted_at",
-        "lifted_by__username",
-    )
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "id": row["id"],
-            "service": row["case__service__slug"],
-            "report": row["case__group"],
-            "case": str(row["case"]),
-            "class_name": row["case__class_name"],
-            "name": row["case__name"],
-            "reason": row["reason"],
-            "by": row["by__username"],
-            "created_at": row["created_at"],
-            "until": row["until"],
-            "lifted_at": row["lifted_at"],
-            "lifted_by": row["lifted_by__username"],
-            "in_force": row["lifted_at"] is None and row["until"] > timezone.now(),
-        }
 
 
 class QuarantineFilter(django_filters.FilterSet):

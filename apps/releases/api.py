@@ -1,14 +1,13 @@
 """Releases at the REST API: reading only, since a build makes them."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import django_filters
 from django.db.models import OuterRef, Subquery
-from django.db.models.expressions import Combinable
 from rest_framework import serializers, viewsets
 
-from apps.api import Representation, RowsMixin
-from apps.as_json import as_object, as_written
+from apps.api import Representation, RowsMixin, Written, written
+from apps.as_json import as_object
 from apps.catalog.visibility import VisibleMixin
 from apps.releases.migration_source import Level
 from apps.releases.models import Release
@@ -25,29 +24,24 @@ class ReleaseBriefSerializer(Representation):
     digest = serializers.CharField()
 
 
-def brief_release() -> Combinable:
-    """For rows with a ``release``: that in short, for the client; null where there is none.
+def brief_release() -> Subquery:
+    """For rows with a ``release``: that in short, as a JSON object; null where there is none.
 
     By a subquery, since each join more makes PostgreSQL, and Django, think longer about the whole query.
     """
     release = Release.objects.filter(pk=OuterRef("release"))
-    return as_written(Subquery(release.values(told=as_object(ReleaseBriefSerializer))))
+    return Subquery(release.values(told=as_object(ReleaseBriefSerializer)))
 
 
 class ReleaseBuildSerializer(Representation):
+    id = serializers.IntegerField(source="build_id")
+    codebuild_id = serializers.CharField(source="build.codebuild_id")
+
+
+@written(build=as_object(ReleaseBuildSerializer))
+class ReleaseSerializer(Written):
     id = serializers.IntegerField()
-    codebuild_id = serializers.CharField()
-
-    columns = ("build_id", "build__codebuild_id")
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        return {"id": row["build_id"], "codebuild_id": row["build__codebuild_id"]}
-
-
-class ReleaseSerializer(Representation):
-    id = serializers.IntegerField()
-    service = serializers.SlugField()
+    service = serializers.SlugField(source="service.slug")
     version = serializers.CharField()
     commit = serializers.CharField()
     digest = serializers.CharField(help_text="SHA-256 of the bundle, computed by the server.")
@@ -58,38 +52,6 @@ class ReleaseSerializer(Representation):
     etag = serializers.CharField()
     build = ReleaseBuildSerializer(help_text="The newest build that produced exactly this bundle.")
     created_at = serializers.DateTimeField()
-
-    columns: ClassVar[tuple[str, ...]] = (
-        "id",
-        "service__slug",
-        "version",
-        "commit",
-        "digest",
-        "size",
-        "bucket",
-        "key",
-        "object_version",
-        "etag",
-        "created_at",
-        *ReleaseBuildSerializer.columns,
-    )
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "id": row["id"],
-            "service": row["service__slug"],
-            "version": row["version"],
-            "commit": row["commit"],
-            "digest": row["digest"],
-            "size": row["size"],
-            "bucket": row["bucket"],
-            "key": row["key"],
-            "object_version": row["object_version"],
-            "etag": row["etag"],
-            "build": ReleaseBuildSerializer.of(row),
-            "created_at": row["created_at"],
-        }
 
 
 class MigrationStepSerializer(Representation):

@@ -1,13 +1,13 @@
 """List the test cases of a service that are flaky, broken or quarantined."""
 
 import json
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandParser
-from django.core.serializers.json import DjangoJSONEncoder
 
 from apps.builds.flaky import rebuild_states
-from apps.builds.flaky_api import CaseStateSerializer, Shown, add_quarantines
+from apps.builds.flaky_api import CaseStateSerializer, Shown
 from apps.builds.models import CaseState, ReportGroup
 from apps.builds.tell import printable
 from apps.catalog.services import get_service
@@ -45,12 +45,10 @@ class Command(DomainCommand):
         states = CaseState.objects.filter(service=service)
         states = states.shown_as(options["state"]) if options["state"] else states.not_healthy()
         limit = max(options["limit"], 0)
-        rows = list(states.values(*CaseStateSerializer.columns)[:limit])
-        add_quarantines(rows)
-        found = [CaseStateSerializer.of(row) for row in rows]
+        found = [CaseStateSerializer.of(row) for row in CaseStateSerializer.rows(states)[:limit]]
         if options["json"]:
             for each in found:
-                self.stdout.write(json.dumps(each, cls=DjangoJSONEncoder, ensure_ascii=False))
+                self.stdout.write(json.dumps(each, ensure_ascii=False))
             return
         if not found:
             which = options["state"] or "flaky, broken or quarantined"
@@ -66,10 +64,10 @@ class Command(DomainCommand):
         score = "-" if case["score"] is None else f"{case['score']:.2f}"
         name = f"{case['class_name']}::{case['name']}" if case["class_name"] else case["name"]
         failed = f"{case['failures']}/{case['runs']}"
-        since = f"{case['since']:%Y-%m-%d %H:%M}"
+        since = f"{datetime.fromisoformat(case['since']):%Y-%m-%d %H:%M}"
         test = printable(f"{case['report']}  {name}")
         self.stdout.write(ROW.format(case["state"], score, failed, since, case["case"], test))
         if quarantine := case["quarantine"]:
-            until = f"{quarantine['until']:%Y-%m-%d %H:%M} UTC"
+            until = f"{datetime.fromisoformat(quarantine['until']):%Y-%m-%d %H:%M} UTC"
             reason = printable(quarantine["reason"])
             self.stdout.write(f"{'':<12}by {quarantine['by']} until {until}: {reason}")
