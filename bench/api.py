@@ -113,6 +113,13 @@ def is_relation(model: type[Model], column: str) -> bool:
     return any(field.name == last and field.is_relation for field in model._meta.get_fields())
 
 
+class Brief(Field):
+    """Findings without their evidence."""
+
+    def to_representation(self, findings: list[dict[str, Any]]) -> Any:
+        return [{name: each[name] for name in each if name != "evidence"} for each in findings]
+
+
 class Openings(Field):
     """When a window opens next, which gates.windows works out for both."""
 
@@ -166,14 +173,15 @@ def register_plain() -> None:
             PromotionSerializer,
             release=RELEASE,
             final=[],
-            findings=["decision__findings"],
+            findings=[],
             deployment=[f"deployment__{each}" for each in DeploymentBriefSerializer().fields],
             approvals=[],
         ),
         approvals=approval,
+        findings=Brief(source="decision.findings"),
     )
-    told = columns(DecisionSerializer, release=RELEASE, policy=["policy_id", "policy__version"])
-    decision = plain(Decision, told)
+    told = columns(DecisionSerializer, release=RELEASE, policy=["policy_id", "policy__version"], findings=[])
+    decision = plain(Decision, told, findings=Brief())
     standing = [f"standing__{each}" for each in columns(StandingSerializer)]
     environment = plain(
         Environment,

@@ -1,6 +1,6 @@
 """Decisions at the REST API: what the gates said, and of which facts."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import django_filters
 from django.db.models import Func, QuerySet
@@ -60,8 +60,8 @@ def describe(rule: Rule) -> dict[str, Any]:
     }
 
 
-class FindingSerializer(Representation):
-    """What one rule says."""
+class FindingBriefSerializer(Representation):
+    """What one rule says, as lists have it."""
 
     # As Finding.to_json wrote it.
 
@@ -72,7 +72,23 @@ class FindingSerializer(Representation):
     earliest = serializers.DateTimeField(
         allow_null=True, help_text="When it could pass at the earliest by time alone; null if it cannot."
     )
+
+
+class FindingSerializer(FindingBriefSerializer):
+    """What one rule says, and of what."""
+
     evidence = serializers.DictField()
+
+
+class BriefFindings(Func):
+    """A column of findings without their evidence, which may be a hundred times as long as they are."""
+
+    template = (
+        "(SELECT coalesce("
+        "jsonb_agg('{\"earliest\": null}'::jsonb || finding - 'evidence' ORDER BY number), '[]'"
+        ") FROM jsonb_array_elements(%(expressions)s) WITH ORDINALITY AS found (finding, number))"
+    )
+    output_field = WrittenField()
 
 
 class WrittenFindings(Func):
@@ -98,7 +114,7 @@ class PolicyVersionSerializer(Representation):
 @written(
     release=brief_release(),
     policy=as_object(PolicyVersionSerializer),
-    findings=WrittenFindings("findings"),
+    findings=BriefFindings("findings"),
 )
 class DecisionSerializer(Written):
     id = serializers.IntegerField()
@@ -107,19 +123,21 @@ class DecisionSerializer(Written):
     release = ReleaseBriefSerializer()
     policy = PolicyVersionSerializer()
     verdict = serializers.ChoiceField(Verdict.choices)
-    findings = FindingSerializer(many=True)
+    findings = FindingBriefSerializer(many=True)
     evaluated_at = serializers.DateTimeField()
 
 
 class DecisionDetailSerializer(DecisionSerializer):
+    findings = FindingSerializer(many=True)
     facts = serializers.DictField(help_text="What the rules were told.")
 
-    # Facts can be large, so lists leave them out.
-    columns = (*DecisionSerializer.columns, "facts")
+    # Facts and evidence can be large, so lists leave them out.
+    annotations: ClassVar = {**DecisionSerializer.annotations, "whole": WrittenFindings("findings")}
+    columns = (*DecisionSerializer.columns, "whole", "facts")
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> dict[str, Any]:
-        return super().of(row) | {"facts": row["facts"]}
+        return super().of(row) | {"findings": row["whole"], "facts": row["facts"]}
 
 
 class DecisionFilter(django_filters.FilterSet):

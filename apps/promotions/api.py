@@ -1,7 +1,7 @@
 """Promotions at the REST API: ask for one, approve, reject or cancel it, and wait for its end."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import django_filters
 from django.db.models import OuterRef, Q, Subquery
@@ -41,7 +41,7 @@ from apps.catalog.visibility import VisibleMixin, visible
 from apps.deployments.api import DeploymentBriefSerializer
 from apps.deployments.models import Deployment
 from apps.errors import NotFound
-from apps.gates.api import FindingSerializer, WrittenFindings
+from apps.gates.api import BriefFindings, FindingBriefSerializer, FindingSerializer, WrittenFindings
 from apps.gates.verdicts import Verdict
 from apps.promotions import describe, services
 from apps.promotions.compare import compare_with_running
@@ -136,7 +136,7 @@ def brief_deployment() -> Subquery:
 @written(
     release=brief_release(),
     final=Q(status__in=Promotion.FINAL),
-    findings=WrittenFindings("decision__findings"),
+    findings=BriefFindings("decision__findings"),
     deployment=brief_deployment(),
     approvals=approvals(),
 )
@@ -154,7 +154,7 @@ class PromotionSerializer(Written):
         allow_null=True,
         help_text="Of the newest decision; null before the first.",
     )
-    findings = FindingSerializer(many=True)
+    findings = FindingBriefSerializer(many=True)
     decision = serializers.IntegerField(source="decision_id", allow_null=True)
     deployment = DeploymentBriefSerializer(allow_null=True)
     approvals = ApprovalSerializer(many=True)
@@ -173,6 +173,7 @@ class PromotionSerializer(Written):
 
 
 class PromotionDetailSerializer(PromotionSerializer):
+    findings = FindingSerializer(many=True)
     waits_for = serializers.CharField(
         help_text="What holds it up now; empty when it has ended, or while findings say it."
     )
@@ -181,11 +182,16 @@ class PromotionDetailSerializer(PromotionSerializer):
     )
     links = LinksSerializer()
 
+    annotations: ClassVar = {
+        **PromotionSerializer.annotations,
+        "whole": WrittenFindings("decision__findings"),
+    }
     # And for the links.
-    columns = (*PromotionSerializer.columns, "status", "release_id", "decision_id", "deployment_id")
+    columns = (*PromotionSerializer.columns, "whole", "status", "release_id", "decision_id", "deployment_id")
 
     def to_representation(self, row: dict[str, Any]) -> dict[str, Any]:
         return self.of(row) | {
+            "findings": row["whole"],
             "waits_for": row["waits_for"],
             "overrides": [each["told"] for each in row["overrides"]],
             "links": LinksSerializer(context=self.context).to_representation(row),

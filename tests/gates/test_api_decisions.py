@@ -34,6 +34,25 @@ class DecisionApiTests(TestCase):
     def found(self, **query: object) -> list[int]:
         return [row["id"] for row in self.client.get("/api/v1/decisions/", query).json()["results"]]
 
+    def test_the_list_tells_what_one_tells_but_for_the_evidence(self) -> None:
+        # By a version that had no earliest times.
+        old = {
+            "rule": "approved",
+            "verdict": "blocked",
+            "sentence": "No.",
+            "evidence": {"count": 1},
+            "who": "",
+        }
+        decision = make_decision(self.production, self.other, "blocked", findings=[old, old | {"who": "you"}])
+        (listed,) = self.client.get(
+            "/api/v1/decisions/", {"release": self.other.pk, "environment": "production"}
+        ).json()["results"]
+        brief = {"rule": "approved", "verdict": "blocked", "sentence": "No.", "earliest": None}
+        assert listed["findings"] == [brief | {"who": ""}, brief | {"who": "you"}]
+        one = self.client.get(f"/api/v1/decisions/{decision.pk}/").json()
+        assert [finding.pop("evidence") for finding in one["findings"]] == [{"count": 1}] * 2
+        assert listed == {name: one[name] for name in listed}
+
     def test_filters(self) -> None:
         assert self.found(promotion=self.promotion.pk) == [self.second.pk, self.first.pk]
         assert self.found(environment="production") == [self.elsewhere.pk]

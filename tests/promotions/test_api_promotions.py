@@ -205,6 +205,15 @@ class ReadTests(PromotionApiCase):
         assert changed["ETag"] != first["ETag"]
         assert "Retry-After" not in changed
 
+    def test_the_list_tells_what_one_tells_but_for_the_evidence(self) -> None:
+        promotion = self.waiting()
+        client = ApiClient(self.viewer)
+        (listed,) = client.get(LIST).json()["results"]
+        one = client.get(f"{LIST}{promotion.pk}/").json()
+        assert all(finding.pop("evidence") is not None for finding in one["findings"])
+        assert listed == {name: one[name] for name in listed}
+        assert one.keys() - listed.keys() == {"waits_for", "overrides", "links"}
+
     def test_it_shows_its_deployment(self) -> None:
         deployment = make_deployment(self.production, self.release, status="running")
         promotion = make_promotion(self.production, self.release, status="deploying", deployment=deployment)
