@@ -24,7 +24,7 @@ from apps.gates.models import Decision, Policy
 from apps.gates.rules.override import NAME as OVERRIDE
 from apps.gates.verdicts import OPENS, Verdict
 from apps.leases import wake
-from apps.ledger.hashing import digest_of
+from apps.ledger.hashing import digest_without_fractions
 from apps.ledger.services import Act, record_all
 from apps.promotions.bundles import wants_look
 from apps.promotions.facts import Subject, fact_of, gather_all
@@ -485,8 +485,8 @@ def _told(decision: Decision) -> dict[str, Any]:
         ),
         # So that a replay can prove that these were the facts, and this the policy.
         "policy": decision.policy_id,
-        # What Facts.to_json writes has that form already; to make sure took as long as to hash it.
-        "facts_sha256": digest_of(decision.facts),
+        # What Facts.to_json writes is plain, and has no fractions; to make sure took as long as to hash it.
+        "facts_sha256": digest_without_fractions(decision.facts),
     }
 
 

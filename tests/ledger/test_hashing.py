@@ -6,7 +6,10 @@ import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from apps.ledger.hashing import GENESIS, hash_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apps.ledger.hashing import GENESIS, digest_of, digest_without_fractions, hash_of
 from apps.ledger.models import Entry
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "ledger.md").read_text()
@@ -25,6 +28,24 @@ def test_an_entry_has_the_hash_that_it_always_had():
         previous_hash=GENESIS,
     )
     assert hash_of(entry) == HASH
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(VALUES)
+def test_the_quick_digest_is_the_same_one(value):
+    assert digest_without_fractions(value) == digest_of(value)
+
+
+def test_the_quick_digest_is_the_same_one_of_every_character():
+    # Keys in the order of their characters, also beyond the first plane, and those that are escaped.
+    characters = [chr(number) for number in range(0x110000) if not 0xD800 <= number < 0xE000]
+    value = {"keys": dict.fromkeys(reversed(characters[::7]), 1), "text": "".join(characters)}
+    assert digest_without_fractions(value) == digest_of(value)
 
 
 def test_the_guide_computes_it_without_lockkeeper():
