@@ -4,7 +4,8 @@
 
 - SQL of one evaluation: the time in all queries of promotions.facts.gather against one hand-written
   statement, in turns, on the same promotions. The statement reads the same, which is checked on each: its
-  JSON is made into Facts and compared. Neither reads how the tests of both builds ended, which a process
+  JSON is made into Facts and compared. First failures and migrations, which a process reads once, are
+  forgotten before each. Neither reads how the tests of both builds ended, which a process
   compares once for builds that have been read (promotions.comparing) and did before. A second ratio is of
   PostgreSQL's CPU, which other programs on the machine disturb less: each query more is one wait more for a
   core.
@@ -47,7 +48,13 @@ from apps.access.models import User
 from apps.access.services import create_token
 from apps.catalog.models import Environment
 from apps.gates.facts import Facts, HealthFact, StayFact
-from apps.promotions.facts import FAILURES_TOLD, MESSAGE_TOLD, gather
+from apps.promotions.facts import (
+    FAILURES_TOLD,
+    MESSAGE_TOLD,
+    gather,
+    remembered_failures,
+    remembered_steps,
+)
 from apps.promotions.health import health_of, stays_of
 from apps.promotions.models import Promotion, PromotionQuerySet
 from apps.promotions.reconcile import Reconciler
@@ -333,6 +340,7 @@ def sql_time() -> Iterator[list[float]]:
 def sql_of_one() -> dict[str, float]:
     ours, theirs, queries = [], [], 0
     for number, promotion in enumerate(waiting(SAMPLE)):
+        forget_what_the_statement_reads()
         with sql_time() as times:
             facts = gather(release=promotion.release, environment=promotion.environment, promotion=promotion)
         queries = len(times)
@@ -350,6 +358,7 @@ def sql_of_one() -> dict[str, float]:
 
     def gather_some() -> None:
         for each in some:
+            forget_what_the_statement_reads()
             gather(release=each.release, environment=each.environment, promotion=each)
 
     def ask_some() -> None:
@@ -366,6 +375,12 @@ def sql_of_one() -> dict[str, float]:
         "sql_ratio_to_one_statement": round(ratio, 2),
         "sql_cpu_ratio_to_one_statement": round(cpu, 2),
     }
+
+
+def forget_what_the_statement_reads() -> None:
+    """As of releases that this process has never judged."""
+    remembered_failures.forget()
+    remembered_steps.forget()
 
 
 def made_into_facts(told: dict[str, Any], promotion: Promotion) -> Facts:

@@ -53,9 +53,9 @@ RED = (TestResult.Status.FAILED, TestResult.Status.ERROR)
 FAILURES_TOLD = 20  # the counts are the reports'; nobody reads more names than these in a finding
 MESSAGE_TOLD = 300  # characters
 # By a build's reports in which tests failed: they change no more.
-_first_of: Remembered[tuple[ReportFact, ...], tuple[FailureFact, ...]] = Remembered(limit=2048)
+remembered_failures: Remembered[tuple[ReportFact, ...], tuple[FailureFact, ...]] = Remembered(limit=2048)
 # By release, whose manifest does not change. Most have the migrations of the one before, which is kept once.
-_steps: Remembered[int, str | None] = Remembered(limit=4096)
+remembered_steps: Remembered[int, str | None] = Remembered(limit=4096)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
     }
     ran_before = {last[pk].release_id for pk in judged & last.keys()}
     coming = {each.release for each in subjects if each.environment in last}
-    steps = _steps.look_up(ran_before | coming, _read_steps)
+    steps = remembered_steps.look_up(ran_before | coming, _read_steps)
     builds = {release.build_id for release in releases.values()}
     members = _members({release.service_id for release in releases.values()})
     reports = _reports(builds | {occupancy.release.build_id for occupancy in running.values()})
@@ -450,7 +450,7 @@ def _cases() -> QuerySet[TestCase, Any]:
 def _failures(reports: Reports) -> dict[int, tuple[FailureFact, ...]]:
     """By build, the first few of each. ``reports`` are those of the builds of which tests failed."""
     red = {build: tuple(filter(_failed, its)) for build, its in reports.items()}
-    told = _first_of.look_up(red.values(), _read_failures)
+    told = remembered_failures.look_up(red.values(), _read_failures)
     return {build: told[its] for build, its in red.items()}
 
 

@@ -38,8 +38,12 @@ class Remembered(Generic[Key, Value]):
         kept.update(found)
         return {**known, **found}
 
+    def forget(self) -> None:
+        """Begin anew."""
+        self._kept = {}
+
 
 def forget() -> None:
-    """Begin anew, as a process does."""
+    """Begin anew in all of it, as a process does."""
     for each in Remembered._all:
-        each._kept = {}
+        each.forget()
