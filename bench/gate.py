@@ -48,13 +48,8 @@ from apps.access.models import User
 from apps.access.services import create_token
 from apps.catalog.models import Environment
 from apps.gates.facts import Facts, HealthFact, StayFact
-from apps.promotions.facts import (
-    FAILURES_TOLD,
-    MESSAGE_TOLD,
-    gather,
-    remembered_failures,
-    remembered_steps,
-)
+from apps.promotions.facts import gather, remembered_steps
+from apps.promotions.failing import FAILURES_TOLD, MESSAGE_TOLD, remembered_failures
 from apps.promotions.health import health_of, stays_of
 from apps.promotions.models import Promotion, PromotionQuerySet
 from apps.promotions.reconcile import Reconciler

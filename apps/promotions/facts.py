@@ -10,13 +10,10 @@ from sys import intern
 from typing import Any, NamedTuple
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import JSONField, OuterRef, QuerySet, TextField
-from django.db.models.functions import Cast, JSONObject, Left
-from django.utils import timezone
+from django.db.models import OuterRef, QuerySet, TextField
+from django.db.models.functions import Cast
 
-from apps.as_json import Listed
-from apps.builds.models import Build, Quarantine, Report, TestCase, TestResult
-from apps.builds.naming import CaseName
+from apps.builds.models import Build, Report
 from apps.catalog.models import ApproverGroup, Environment, Membership, Upstream
 from apps.compiled import Among, compiled
 from apps.deployments.models import Occupancy
@@ -25,12 +22,10 @@ from apps.gates.facts import (
     BuildFact,
     BundleFact,
     Facts,
-    FailureFact,
     OverrideFact,
     PersonFact,
     PinFact,
     PromotionFact,
-    QuarantineFact,
     ReportFact,
     RunningFact,
     SupersededFact,
@@ -39,7 +34,8 @@ from apps.gates.facts import (
     WayBackFact,
     WindowFact,
 )
-from apps.promotions.comparing import Reports, compare_for_gates
+from apps.promotions.comparing import compare_for_gates
+from apps.promotions.failing import failed, first_failures, quarantined_failures
 from apps.promotions.health import health_of, open_pin, stays_of, with_condition
 from apps.promotions.models import Approval, Override, Promotion, Veto, Window
 from apps.promotions.remembered import Remembered
@@ -49,11 +45,6 @@ from apps.releases.models import BundleLook, Release
 from apps.releases.way_back import WayBack, read_json, way_back_after, way_back_to
 
 Role = Membership.Role
-RED = (TestResult.Status.FAILED, TestResult.Status.ERROR)
-FAILURES_TOLD = 20  # the counts are the reports'; nobody reads more names than these in a finding
-MESSAGE_TOLD = 300  # characters
-# By a build's reports in which tests failed: they change no more.
-remembered_failures: Remembered[tuple[ReportFact, ...], tuple[FailureFact, ...]] = Remembered(limit=2048)
 # By release, whose manifest does not change. Most have the migrations of the one before, which is kept once.
 remembered_steps: Remembered[int, str | None] = Remembered(limit=4096)
 
@@ -107,8 +98,8 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
     builds = {release.build_id for release in releases.values()}
     members = _members({release.service_id for release in releases.values()})
     reports = _reports(builds | {occupancy.release.build_id for occupancy in running.values()})
-    red = {pk: its for pk, its in reports.items() if pk in builds and any(map(_failed, its))}
-    failures, quarantines = (_failures(red), _quarantines(red)) if red else ({}, {})
+    red = {pk: its for pk, its in reports.items() if pk in builds and any(map(failed, its))}
+    failures, quarantines = (first_failures(red), quarantined_failures(red)) if red else ({}, {})
     comparisons = compare_for_gates(_to_compare(subjects, releases, running), reports)
     been, on_their_way = _been(subjects, sources), _on_their_way(environments)
     windows, vetoes = _windows(judged), _vetoes(releases)
@@ -425,111 +416,6 @@ def _reports(builds: Collection[int]) -> dict[int, tuple[ReportFact, ...]]:
         )
         for build, its in groupby(rows, key=lambda report: report.build_id)
     }
-
-
-def _failed(report: ReportFact) -> int:
-    return report.failed + report.errors
-
-
-@compiled
-def _first_failures() -> QuerySet[Report, tuple[Any, ...]]:
-    first = (
-        TestResult.objects.filter(report=OuterRef("pk"), status__in=RED)
-        .order_by("id")
-        .values(told=JSONObject(case="case", status="status", message=Left("message", MESSAGE_TOLD)))
-    )
-    rows = Report.objects.filter(Among("pk", "reports")).order_by()
-    return rows.values_list("pk", Cast(Listed(first[:FAILURES_TOLD]), JSONField()))
-
-
-@compiled
-def _cases() -> QuerySet[TestCase, Any]:
-    return TestCase.objects.filter(Among("pk", "cases")).order_by().values_list(*CaseName._fields)
-
-
-def _failures(reports: Reports) -> dict[int, tuple[FailureFact, ...]]:
-    """By build, the first few of each. ``reports`` are those of the builds of which tests failed."""
-    red = {build: tuple(filter(_failed, its)) for build, its in reports.items()}
-    told = remembered_failures.look_up(red.values(), _read_failures)
-    return {build: told[its] for build, its in red.items()}
-
-
-def _read_failures(
-    builds: Iterable[tuple[ReportFact, ...]],
-) -> dict[tuple[ReportFact, ...], tuple[FailureFact, ...]]:
-    """The first failures in the reports of each build.
-
-    The tests' names come by a query of their own: joined, PostgreSQL would look up those of all failures.
-    """
-    told: dict[int, list[dict[str, Any]]] = dict(
-        _first_failures(reports=[report.id for its in builds for report in its])
-    )
-    chosen = {
-        its: [(report, each) for report in its for each in told.get(report.id, ())][:FAILURES_TOLD]
-        for its in builds
-    }
-    cases = _cases(cases={each["case"] for those in chosen.values() for _, each in those})
-    names = {row[0]: str(CaseName(*row)) for row in cases}
-    return {
-        its: tuple(
-            FailureFact(
-                report=report.name,
-                name=names[each["case"]],
-                status=each["status"],
-                message=each["message"],
-            )
-            for report, each in those
-            # One whose test lost its row has no name; the report's counters have it still.
-            if each["case"] in names
-        )
-        for its, those in chosen.items()
-    }
-
-
-@compiled
-def _quarantined_failures() -> QuerySet[Quarantine, Any]:
-    # A test may fail in several reports of a build; each is a failure of its own.
-    rows = Quarantine.objects.filter(
-        Among("case__results__report", "reports"), case__results__status__in=RED, lifted_at=None
-    )
-    return rows.order_by().values(
-        "id",
-        "case__class_name",
-        "case__name",
-        "case__results__report",
-        "by",
-        "by__username",
-        "reason",
-        "created_at",
-        "until",
-    )
-
-
-def _quarantines(reports: Reports) -> dict[int, list[QuarantineFact]]:
-    """By build, its failures of tests that are quarantined now: what was quarantined first comes first.
-
-    ``reports`` are those of the builds of which tests failed.
-    """
-    found: dict[int, list[QuarantineFact]] = defaultdict(list)
-    red = {report.id: (build, report) for build, its in reports.items() for report in its if _failed(report)}
-    now = timezone.now()
-    for row in _quarantined_failures(reports=red.keys()):
-        if row["until"] <= now:
-            continue
-        build, report = red[row["case__results__report"]]
-        fact = QuarantineFact(
-            id=row["id"],
-            report=report.name,
-            name=str(TestCase(class_name=row["case__class_name"], name=row["case__name"])),
-            by=PersonFact(id=row["by"], username=row["by__username"]),
-            reason=row["reason"],
-            at=row["created_at"],
-            until=row["until"],
-        )
-        found[build].append(fact)
-    for its in found.values():
-        its.sort(key=lambda fact: (fact.id, fact.report))
-    return found
 
 
 @compiled

@@ -12,7 +12,8 @@ from apps.catalog.groups import add_to_group, register_group, remove_from_group
 from apps.gates.facts import Facts, WayBackFact
 from apps.ledger.hashing import plain
 from apps.promotions import comparing
-from apps.promotions.facts import FAILURES_TOLD, Subject, fact_of, gather, gather_all
+from apps.promotions.facts import Subject, fact_of, gather, gather_all
+from apps.promotions.failing import FAILURES_TOLD
 from apps.promotions.models import Approval, Promotion
 from apps.promotions.remembered import forget
 from apps.promotions.services import approve_promotion
