@@ -227,18 +227,29 @@ OF_BUILD = [OpenApiParameter("build", int, OpenApiParameter.PATH, description="A
 class OfBuild(RowsMixin, viewsets.GenericViewSet):
     """What hangs below one build, which the user has to see."""
 
+    # The lookup of the build.
+    path: str
+
+    def get_queryset(self) -> Any:
+        rows = super().get_queryset()
+        if getattr(self, "swagger_fake_view", False):
+            return rows
+        rows = rows.filter(**{self.path: self.kwargs["build"]})
+        return visible(rows, self.request.user, f"{self.path}__service")
+
+    def paginate_queryset(self, queryset: Any) -> Any:
+        page = super().paginate_queryset(queryset)
+        # Whether there is such a build is asked only where nothing says so.
+        if not page and not self.named().exists():
+            raise self.missing()
+        return page
+
     def build(self) -> Build:
         """The build of the address; NotFound if there is none that the user sees."""
         build = self.named().select_related("service").first()
         if build is None:
             raise self.missing()
         return build
-
-    def build_id(self) -> int:
-        """Its id alone, which a list needs; NotFound likewise."""
-        if not self.named().exists():
-            raise self.missing()
-        return int(self.kwargs["build"])
 
     def named(self) -> QuerySet[Build]:
         builds = Build.objects.filter(pk=self.kwargs["build"])
@@ -255,11 +266,8 @@ class BuildReportViewSet(OfBuild, mixins.ListModelMixin):
     queryset = Report.objects.all()
     serializer_class = ReportSerializer
     parser_classes = (ReportsParser,)
+    path = "build"
     required_scopes: ClassVar = {"create": [Scope.CI]}
-
-    def get_queryset(self) -> Any:
-        rows = super().get_queryset()
-        return rows if getattr(self, "swagger_fake_view", False) else rows.filter(build=self.build_id())
 
     @extend_schema(
         request={"multipart/form-data": ReportRequestSerializer},
@@ -297,12 +305,7 @@ class TestResultViewSet(OfBuild, mixins.ListModelMixin):
     queryset = TestResult.objects.all()
     serializer_class = TestResultSerializer
     filterset_class = TestResultFilter
-
-    def get_queryset(self) -> Any:
-        rows = super().get_queryset()
-        return (
-            rows if getattr(self, "swagger_fake_view", False) else rows.filter(report__build=self.build_id())
-        )
+    path = "report__build"
 
 
 class ReportViewSet(RowsMixin, VisibleMixin, viewsets.ReadOnlyModelViewSet):

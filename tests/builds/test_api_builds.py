@@ -73,9 +73,21 @@ class BuildReadingTests(TestCase):
         found = self.client.get(path, {"report": "unit", "status": "FAILED"}).json()["results"]
         assert [row["message"] for row in found] == ["AssertionError", ""]
         assert self.client.get(path, {"status": "ERROR"}).json()["results"] == []
-        # 1: token with user  2: the build  3: results with report and case
-        with self.assertNumQueries(3):
+        # 1: token with user  2: results with report and case
+        with self.assertNumQueries(2):
             self.client.get(path)
+
+    def test_what_hangs_below_a_build_that_one_does_not_see_is_a_404(self) -> None:
+        stranger = ApiClient(make_user())
+        for below in ("results", "reports"):
+            assert self.client.get(f"/api/v1/builds/{self.running.pk}/{below}/").json()["results"] == []
+            for client, build in (
+                (stranger, self.build.pk),
+                (stranger, self.running.pk),
+                (self.client, 2**70),
+            ):
+                answer = client.get(f"/api/v1/builds/{build}/{below}/")
+                assert (answer.status_code, answer.json()["detail"]) == (404, f"There is no build {build}.")
 
     def test_one_that_runs_says_when_to_ask_again(self) -> None:
         running = self.client.get(f"/api/v1/builds/{self.running.pk}/")
