@@ -54,7 +54,7 @@ from apps.catalog.models import Service
 from tests.factories import make_build, make_member, make_service
 from tests.hooks.agent import free_port
 
-TABLES = ("report", "reportgroup", "reportoutcomes", "reportfile", "testcase", "testresult")
+TABLES = ("report", "reportgroup", "reportoutcomes", "reportfile", "testcase", "caseidentities", "testresult")
 BLOCK = 1 << 20
 PATIENCE_S = 300
 OWN = Path("/proc/self")

@@ -279,12 +279,34 @@ class TestCase(models.Model):
     class Meta:
         ordering = ["id"]
         constraints = [
-            # Also how all identities of a group are found.
             models.UniqueConstraint(fields=["report_group", "position"], name="test_case_has_its_position"),
         ]
 
     def __str__(self) -> str:
         return f"{self.class_name}::{self.name}" if self.class_name else self.name
+
+
+class CaseIdentities(models.Model):
+    """The ids of cases that came to their group one after the other: 8 bytes each, big-endian.
+
+    Whoever reads a report needs those of all its group's cases; a hundred thousand rows take ten times as
+    long. A group's rows are added to and never changed. A release before them adds cases alone; then they
+    know fewer than the group's size says, until the next report that brings a case makes up for it.
+    """
+
+    group = models.ForeignKey(
+        ReportGroup, on_delete=models.CASCADE, related_name="identities", db_index=False
+    )
+    position = models.PositiveIntegerField(help_text="Of the first of them.")
+    identities = models.BinaryField()
+
+    class Meta:
+        ordering = ["group", "position"]
+        constraints = [models.UniqueConstraint(fields=["group", "position"], name="case_identities_once")]
+        verbose_name_plural = "case identities"
+
+    def __str__(self) -> str:
+        return f"cases of {self.group} from {self.position}"
 
 
 LONGEST_QUARANTINE = timedelta(days=90)

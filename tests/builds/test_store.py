@@ -9,7 +9,15 @@ from django.db import connection, transaction
 
 from apps.builds.cases import CaseBook
 from apps.builds.evidence import ReportEvidence
-from apps.builds.models import Build, Report, ReportGroup, ReportOutcomes, TestCase, TestResult
+from apps.builds.models import (
+    Build,
+    CaseIdentities,
+    Report,
+    ReportGroup,
+    ReportOutcomes,
+    TestCase,
+    TestResult,
+)
 from apps.builds.outcomes import SIZE, ended
 from apps.builds.parsers.case import Case, Outcome
 from apps.builds.store import open_book, write_reports
@@ -161,6 +169,50 @@ def test_a_book_opens_in_one_query_however_many_cases_it_knows(service, django_a
     assert book.known == 300
 
 
+def known(book: CaseBook) -> dict[int, int]:
+    return dict(TestCase.objects.filter(report_group__name=book.group).values_list("id", "position"))
+
+
+def test_the_identities_of_a_group_are_kept_in_the_order_of_its_cases(service, django_assert_num_queries):
+    write(make_build(service), read(make_build(service), case("a"), case("b")))
+    write(make_build(service), read(make_build(service), case("b"), case("a")))
+    write(make_build(service), read(make_build(service), case("c"), case("a"), case("d")))
+    assert list(CaseIdentities.objects.values_list("position", flat=True)) == [0, 2]
+    with django_assert_num_queries(1):
+        book = open_book(service=service.pk, group="unit")
+    assert book.positions == known(book)
+    assert len(book.positions) == book.known == 4
+
+
+def test_what_a_release_before_identities_wrote_is_known_and_made_up_for(service):
+    write(make_build(service), read(make_build(service), case("a")))
+    write(make_build(service), read(make_build(service), case("b")))
+    # That release went on with cases alone, or wrote them all.
+    for left in (1, 0):
+        for each in CaseIdentities.objects.order_by("position")[left:]:
+            each.delete()
+        book = open_book(service=service.pk, group="unit")
+        assert book.positions == known(book)
+        write(make_build(service), read(make_build(service), case(f"new{left}"), case("b")))
+        assert ReportGroup.objects.get().size * 8 == sum(
+            len(each.identities) for each in CaseIdentities.objects.all()
+        )
+        book = open_book(service=service.pk, group="unit")
+        assert book.positions == known(book)
+
+
+def test_where_a_cases_row_is_gone_positions_are_told_by_rows(service):
+    write(make_build(service), read(make_build(service), case("a"), case("b"), case("c")))
+    CaseIdentities.objects.all().delete()
+    TestCase.objects.get(name="b").delete()
+    for name in ("d", "e"):
+        write(make_build(service), read(make_build(service), case("c"), case(name)))
+        book = open_book(service=service.pk, group="unit")
+        assert book.positions == known(book)
+    assert not CaseIdentities.objects.exists()
+    assert dict(TestCase.objects.values_list("name", "position")) == {"a": 0, "c": 2, "d": 3, "e": 4}
+
+
 def test_known_cases_take_no_query_each(service, django_assert_num_queries):
     names = [f"t{number}" for number in range(300)]
     build = make_build(service)
@@ -202,6 +254,9 @@ def test_ten_writers_of_the_same_groups_lose_nothing_and_never_deadlock():
         positions = sorted(group.cases.values_list("position", flat=True))
         assert positions == list(range(group.size))
         assert group.size == 400
+        book = open_book(service=service.pk, group=group.name)
+        assert book.positions == dict(group.cases.values_list("id", "position"))
+        assert group.identities.exists()
 
 
 def test_a_book_without_a_group_is_empty(service):

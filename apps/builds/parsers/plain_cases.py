@@ -22,8 +22,8 @@ from apps.builds.parsers.xml import XmlReader
 
 _READ = ("classname", "name", "time")
 _UNREAD = frozenset({"file", "line"})
-# All of ASCII but quotes, < and &, and control characters, which XML forbids or makes spaces. Longer values may
-# have to be cut. Told by what it has, since the pattern then looks each character up in one table.
+# All of ASCII but quotes, < and &, and control characters, which XML forbids or makes spaces. Longer values
+# may have to be cut. Told by what it has, since the pattern then looks each character up in one table.
 _VALUE = rf'"([ !#-%\x27-;=-\x7f]{{0,{NAME_LIMIT // 2}}})"'
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
