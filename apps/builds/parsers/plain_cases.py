@@ -46,9 +46,9 @@ class PlainCaseReader(XmlReader[Case | Passed]):
         """Whether an element ``testcase`` that begins now is a case of the open suite, and of no file."""
         raise NotImplementedError
 
-    def read(self, stream: IO[bytes]) -> Iterator[Case | Passed]:
+    def batches(self, stream: IO[bytes]) -> Iterator[list[Case | Passed]]:
         try:
-            yield from super().read(stream)
+            yield from super().batches(stream)
         except ReportRefused as error:
             if error.line == self._passed_line:
                 # Expat's column does not count what it was not given.

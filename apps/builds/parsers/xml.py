@@ -10,6 +10,7 @@ import codecs
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import IO, Generic, TypeVar
 from xml.parsers import expat
 
@@ -75,9 +76,13 @@ class XmlReader(Generic[T]):
 
     def read(self, stream: IO[bytes]) -> Iterator[T]:
         """Yield what the subclass finds, in order; raise ReportRefused where it cannot be read on."""
+        return chain.from_iterable(self.batches(stream))
+
+    def batches(self, stream: IO[bytes]) -> Iterator[list[T]]:
+        """What ``read`` yields, as it was found in one piece of the stream after the other."""
         for _ in feed(self.parser, stream, self.parse):
             if self.found:
-                yield from self._take()
+                yield self._take()
         self.finish()
 
     def parse(self, chunk: bytes) -> int:
