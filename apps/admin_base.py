@@ -149,14 +149,17 @@ class BoundedList(ChangeList):
 
 
 class BoundedAutocomplete(AutocompleteJsonView):
-    """What a form's field offers while somebody types; 400 where the search would read too much."""
+    """What a form's field offers while somebody types; the reason alone where it would read too much."""
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
-            with bounded_search():
+            with bounded_search("A link to this form in a list of tests fills the field in."):
                 return super().get(request, *args, **kwargs)
         except Invalid as error:
-            return JsonResponse({"detail": str(error)}, status=400)
+            # Select2 tells a person of nothing but results, and hides those without an id. This one cannot
+            # be chosen.
+            told = {"id": "given-up", "text": str(error), "disabled": True}
+            return JsonResponse({"results": [told], "pagination": {"more": False}})
 
 
 class MemberAdmin(ModelAdmin):

@@ -12,8 +12,8 @@ SEARCH_MS = 3000
 
 
 @contextmanager
-def bounded_search() -> Iterator[None]:
-    """Within it a query of a search is given up after SEARCH_MS; Invalid then.
+def bounded_search(advice: str = "Name a service as well.") -> Iterator[None]:
+    """Within it a query of a search is given up after SEARCH_MS; Invalid then, which ends with ``advice``.
 
     What is looked for may be anywhere in a name, so a search reads all names: of a service with a million
     tests in half a second, but a large installation has many such services.
@@ -27,5 +27,5 @@ def bounded_search() -> Iterator[None]:
             raise
         raise Invalid(
             f"The search was given up after {SEARCH_MS / 1000:g} s, since there is too much to look through. "
-            "Name a service as well."
+            f"{advice}"
         ) from error

@@ -2,13 +2,14 @@
 
 import re
 from datetime import timedelta
+from unittest.mock import patch
 
 import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-from apps.builds.models import CaseState, Quarantine
+from apps.builds.models import CaseState, Quarantine, TestCase
 from apps.builds.parsers.case import Outcome
 from tests.browser.test_browser_admin import sign_in
 from tests.builds.test_store import case, read, write
@@ -47,3 +48,22 @@ def test_a_flaky_test_is_quarantined_and_let_go(
     expect(page.get_by_text("Lifted:")).to_be_visible()
     quarantine.refresh_from_db()
     assert quarantine.lifted_by is not None
+
+
+def test_a_search_for_a_test_that_takes_too_long_says_what_to_do(
+    page: Page, live_server: LiveServer, transactional_db: None
+) -> None:
+    service = make_service("web")
+    make_member(service, "approver", username="ben", is_staff=True)
+    TestCase.objects.bulk_create(
+        TestCase(id=number, service=service, group="unit", class_name="C", name=f"test_{number}")
+        for number in range(30_000)
+    )
+    sign_in(page, live_server, "ben")
+    page.goto(f"{live_server.url}/admin/builds/quarantine/add/")
+    page.locator(".field-case .select2-selection").click()
+    with patch("apps.search.SEARCH_MS", 1):
+        page.locator(".select2-search__field").fill("nothing")
+        told = page.get_by_role("option", name=re.compile("The search was given up"))
+        expect(told).to_be_visible()
+    expect(told).to_be_disabled()
