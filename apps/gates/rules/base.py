@@ -248,10 +248,12 @@ def compare_with_running(
     noun: str,
     count: Callable[[ComparisonFact], int],
     names: Callable[[ComparisonFact], tuple[str, ...]],
+    doubtful: Callable[[ReportFact], int] = lambda _: 0,
 ) -> Finding:
     """Blocked where more than ``maximum`` tests changed so against what runs in the environment.
 
-    ``count`` and ``names`` take what changed from a comparison; ``noun`` is one such change. Where nothing
+    ``count`` and ``names`` take what changed from a comparison; ``noun`` is one such change. ``doubtful``
+    takes from a report how many more may have changed so, since their outcome is unknown. Where nothing
     runs, or what runs has no such report, it passes and says so.
     """
     if waiting := not_read_yet(facts, at, wait_minutes=wait_minutes):
@@ -289,6 +291,10 @@ def compare_with_running(
             Verdict.INCONCLUSIVE, f"{noun.capitalize()}s cannot be counted: {problem}", evidence, who
         )
     counts = f"{number:,} {noun}{'' if number == 1 else 's'} against {baseline.name}"
+    unknown = sum(map(doubtful, reports))
+    if number <= maximum < number + unknown:
+        why = f"{counts} and the outcome of {unknown:,} is unknown; at most {maximum:,} may be."
+        return Finding(Verdict.INCONCLUSIVE, why, evidence, who)
     if number <= maximum:
         return Finding(Verdict.PASS, f"{counts.rstrip(',')}; at most {maximum:,} may be.", evidence)
     shown = ", ".join(each["name"] for each in first[:NAMES_SHOWN])

@@ -35,10 +35,14 @@ class Parameters:
 
 
 def judge(facts: Facts, parameters: Parameters, at: datetime) -> Finding:
-    """Blocked as soon as there are too many; otherwise the counts must be complete to pass."""
+    """Blocked as soon as there are too many; otherwise the counts must be complete to pass.
+
+    A test whose outcome is not known may have failed: it passes only where even that would be accepted.
+    """
     reports = counted_reports(facts, parameters.groups)
     failed = sum(report.failed for report in reports)
     errors = sum(report.errors for report in reports)
+    unknown = sum(report.unknown for report in reports)
     pardon = excused(facts, reports, limit=parameters.excuse_quarantined, at=at)
     counted = {report.name for report in reports}
     failures = [failure for failure in facts.failures if failure.report in counted]
@@ -48,6 +52,7 @@ def judge(facts: Facts, parameters: Parameters, at: datetime) -> Finding:
         "maximum": parameters.maximum,
         "failed": failed,
         "errors": errors,
+        "unknown": unknown,
         "tests": [_named(failure) | {"message": failure.message} for failure in failures],
         "reports": [report_evidence(report) for report in reports],
     } | (build_evidence(facts.build) if facts.build else {})
@@ -74,9 +79,13 @@ def judge(facts: Facts, parameters: Parameters, at: datetime) -> Finding:
     if finding := uncountable(reports, parameters.groups, noun="failures", evidence=evidence, who=who):
         return finding
     cases = sum(report.parsed or 0 for report in reports)
+    untold = f", and the outcome of {unknown:,} is unknown" if unknown else ""
+    told = f"{counts} in {cases:,} tests{untold}; at most {parameters.maximum} may be.{pardon.sentence}"
+    if counting + unknown > parameters.maximum:
+        return Finding(Verdict.INCONCLUSIVE, told, evidence, who)
     return Finding(
         Verdict.PASS,
-        f"{counts} in {cases:,} tests; at most {parameters.maximum} may be.{pardon.sentence}",
+        told,
         # What is accepted needs no mending, and the decision's facts have the messages.
         evidence | {"tests": [_named(failure) for failure in failures]},
     )

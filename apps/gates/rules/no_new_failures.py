@@ -20,7 +20,7 @@ class Parameters:
 
 
 def judge(facts: Facts, parameters: Parameters, at: datetime) -> Finding:
-    """A test that is new and fails is a new failure, too."""
+    """A test that is new and fails is a new failure, too; one whose outcome is unknown may be one."""
     return compare_with_running(
         facts,
         groups=parameters.groups,
@@ -30,6 +30,7 @@ def judge(facts: Facts, parameters: Parameters, at: datetime) -> Finding:
         noun="new failure",
         count=lambda each: each.new_failures,
         names=lambda each: each.first_new_failures,
+        doubtful=lambda report: report.unknown,
     )
 
 

@@ -43,6 +43,18 @@ def test_as_many_as_allowed_pass_and_one_more_blocks():
     assert find(red(failed=2, errors=1), maximum=2).verdict == Verdict.BLOCKED
 
 
+def test_an_unknown_outcome_may_be_a_failure():
+    finding = find(report_fact(passed=7, unknown=3))
+    assert finding.verdict == Verdict.INCONCLUSIVE
+    assert finding.sentence == (
+        "0 failures and 0 errors in 10 tests, and the outcome of 3 is unknown; at most 0 may be."
+    )
+    assert finding.evidence["unknown"] == 3
+    assert find(red(failed=1, unknown=1), maximum=2).verdict == Verdict.PASS
+    assert find(red(failed=1, unknown=2), maximum=2).verdict == Verdict.INCONCLUSIVE
+    assert find(red(failed=3, unknown=2), maximum=2).verdict == Verdict.BLOCKED
+
+
 def test_accepted_failures_are_named_without_their_messages():
     # A decision of a thousand such builds would hold little else; its facts have them.
     finding = find(red(), failures=(failure_fact("tests.TestPay::test_sum"),), maximum=1)

@@ -57,6 +57,22 @@ def test_reports_are_taken_together_and_only_named_groups_count():
     assert find(*both, maximum=1, groups=("unit",)).verdict == Verdict.PASS
 
 
+def test_an_unknown_outcome_may_be_a_new_failure():
+    reports = (report_fact(passed=8, unknown=2),)
+    finding = find(comparison_fact(), reports=reports)
+    assert finding.verdict == Verdict.INCONCLUSIVE
+    assert finding.sentence == (
+        "0 new failures against 1.1.0, which runs in production, and the outcome of 2 is unknown; "
+        "at most 0 may be."
+    )
+    assert find(comparison_fact(), reports=reports, maximum=2).verdict == Verdict.PASS
+    one = comparison_fact(new_failures=1)
+    assert find(one, reports=reports, maximum=2).verdict == Verdict.INCONCLUSIVE
+    assert find(one, reports=reports, maximum=0).verdict == Verdict.BLOCKED
+    told = facts(reports=reports, running=RUNNING, comparisons=(comparison_fact(),), build=build_fact())
+    assert no_vanished_tests.judge(told, no_vanished_tests.Parameters(), NOON).verdict == Verdict.PASS
+
+
 def test_nothing_to_compare_with_passes_and_says_so():
     finding = find(running=None)
     assert (finding.verdict, finding.sentence) == (
