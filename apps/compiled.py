@@ -43,6 +43,12 @@ class Among(Func):
         return sql, (*parameters, Given(self.name))
 
 
+class AboveAny(Among):
+    """Whether a column is greater than one of the values that a ``compiled`` query is given by a name."""
+
+    template = "%(expressions)s > ANY(%%s)"
+
+
 class Made(NamedTuple):
     """What Django has made of a queryset."""
 

@@ -129,6 +129,21 @@ SELECT jsonb_build_object(
         FROM deployments_occupancy occupancy JOIN releases_release there ON there.id = occupancy.release_id
         WHERE occupancy.environment_id = environment.id AND until IS NULL
     ),
+    'in_vain', (
+        SELECT coalesce(jsonb_agg(jsonb_build_object(
+            'deployment', newest.id, 'codedeploy_id', codedeploy_id, 'release', release_id,
+            'version', (SELECT version FROM releases_release WHERE id = newest.release_id),
+            'steps', (SELECT steps FROM releases_release WHERE id = newest.release_id)
+        ) ORDER BY newest.id), '[]') FROM (
+            SELECT DISTINCT ON (release_id) id, codedeploy_id, release_id FROM deployments_deployment
+            WHERE environment_id = environment.id AND codedeploy_id IS NOT NULL
+            AND (release_id IS NULL OR status <> 'succeeded') AND id > coalesce((
+                SELECT deployment_id FROM deployments_occupancy WHERE environment_id = environment.id
+                ORDER BY since DESC, id DESC LIMIT 1
+            ), 0)
+            ORDER BY release_id, id DESC
+        ) newest
+    ),
     'windows', (
         SELECT coalesce(jsonb_agg(jsonb_build_object(
             'id', id, 'name', name, 'kind', kind, 'starts_at', starts_at, 'minutes', minutes,

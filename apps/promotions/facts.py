@@ -1,17 +1,14 @@
 """Gather what gates need to know, in a fixed number of queries however many promotions are judged."""
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from itertools import groupby
-from sys import intern
 from typing import Any, NamedTuple
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import OuterRef, QuerySet, TextField
-from django.db.models.functions import Cast
+from django.db.models import OuterRef, QuerySet
 
 from apps.builds.models import Build, Report
 from apps.catalog.models import ApproverGroup, Environment, Membership, Upstream
@@ -38,15 +35,21 @@ from apps.promotions.comparing import compare_for_gates
 from apps.promotions.failing import failed, first_failures, quarantined_failures
 from apps.promotions.health import health_of, open_pin, stays_of, with_condition
 from apps.promotions.models import Approval, Override, Promotion, Veto, Window
-from apps.promotions.remembered import Remembered
-from apps.promotions.schema import worst_way_to
+from apps.promotions.schema import (
+    Brought,
+    Steps,
+    Way,
+    brought_in_vain,
+    brought_since_all,
+    parse_steps,
+    steps_of,
+    worst_way_to,
+)
 from apps.releases.migration_source import Level
 from apps.releases.models import BundleLook, Release
-from apps.releases.way_back import WayBack, read_json, way_back_after, way_back_to
+from apps.releases.way_back import WayBack, way_back_after
 
 Role = Membership.Role
-# By release, whose manifest does not change. Most have the migrations of the one before, which is kept once.
-remembered_steps: Remembered[int, str | None] = Remembered(limit=4096)
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,12 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
 
     Each function below reads for all of them at once. The queries: releases with build, service and
     bundle, upstreams, environments (these, too) with their pins and last deployments, what runs there,
-    members with their groups, reports, occupancies upstream, what is on its way to all these environments,
-    windows, vetoes; with promotions also their approvals and their overrides.
+    what was brought there in vain since, members with their groups, reports, occupancies upstream, what is
+    on its way to all these environments, windows, vetoes; with promotions also their approvals and their
+    overrides; with rollbacks when these releases were there last, and all that was brought since.
     Where tests failed, which of them are quarantined. And of what a process has not yet judged: the first
-    failures and their names; where something ran before, the migrations of both releases; where another
-    release runs, how both builds' tests ended, and the names of those that changed, as compare_for_gates
-    tells.
+    failures and their names; the migrations of what is compared; where another release runs, how both
+    builds' tests ended, and the names of those that changed, as compare_for_gates tells.
 
     Planning takes PostgreSQL longer than reading, so a join or a subquery less is worth more than a row.
     """
@@ -92,9 +95,8 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
     running = {
         environment: occupancy for environment, occupancy in everywhere.items() if environment in judged
     }
-    ran_before = {last[pk].release_id for pk in judged & last.keys()}
-    coming = {each.release for each in subjects if each.environment in last}
-    steps = remembered_steps.look_up(ran_before | coming, _read_steps)
+    brought = _brought(subjects, last)
+    steps = _steps(brought, {pk: last[pk] for pk in judged & last.keys()})
     builds = {release.build_id for release in releases.values()}
     members = _members({release.service_id for release in releases.values()})
     reports = _reports(builds | {occupancy.release.build_id for occupancy in running.values()})
@@ -128,7 +130,7 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
         able = its_members.approvers
         runs = running.get(environment.pk)
         wish = subject.promotion
-        way_back, schema = _ways(release, last.get(environment.pk), wish, steps)
+        way_back, schema = _ways(subject, last.get(environment.pk), brought[subject], steps)
         return Facts(
             service=release.service.slug,
             environment=environment.slug,
@@ -166,16 +168,6 @@ def gather_all(subjects: Sequence[Subject]) -> list[Facts]:
 def _releases() -> QuerySet[Release]:
     rows = Release.objects.select_related("build", "service", "look")
     return rows.defer("manifest", "steps", "build__exports").filter(Among("pk", "releases"))
-
-
-@compiled
-def _steps_of() -> QuerySet[Release, Any]:
-    rows = Release.objects.filter(Among("pk", "releases")).order_by()
-    return rows.values_list("pk", Cast("steps", TextField()))
-
-
-def _read_steps(releases: Collection[int]) -> dict[int, str | None]:
-    return {pk: steps and intern(steps) for pk, steps in _steps_of(releases=releases)}
 
 
 def _bundle(release: Release) -> BundleFact | None:
@@ -336,31 +328,57 @@ def _last(environments: Collection[int]) -> dict[int, Occupancy]:
     return {occupancy.environment_id: occupancy for occupancy in _last_stays(environments=environments)}
 
 
+def _brought(subjects: Iterable[Subject], last: Mapping[int, Occupancy]) -> dict[Subject, list[Brought]]:
+    """What the environment's database has been given, for each subject, oldest first.
+
+    For who goes back, all of it since they were there. For others what ran last and what was brought in vain
+    since: what came before was found to go with what ran last, and they know at least as many migrations.
+    """
+    back = [each for each in subjects if _goes_back(each)]
+    ahead = [each for each in subjects if not _goes_back(each)]
+    since = brought_since_all({(each.environment, each.release) for each in back})
+    arrived = {each.environment: last.get(each.environment) for each in ahead}
+    given = {pk: [_arrival(stay)] if stay else [] for pk, stay in arrived.items()}
+    for brought in brought_in_vain({pk: stay.deployment_id if stay else 0 for pk, stay in arrived.items()}):
+        given[brought.environment].append(brought)
+    return {each: since[each.environment, each.release] for each in back} | {
+        each: given[each.environment] for each in ahead
+    }
+
+
+def _goes_back(subject: Subject) -> bool:
+    return subject.promotion is not None and subject.promotion.rollback
+
+
+def _arrival(stay: Occupancy) -> Brought:
+    return Brought(stay.environment_id, stay.deployment_id, "", stay.release_id, stay.release.version)
+
+
+def _steps(brought: Mapping[Subject, Iterable[Brought]], last: Mapping[int, Occupancy]) -> Steps:
+    """Of all that is compared with another."""
+    compared = {stay.release_id for stay in last.values()}
+    for subject, given in brought.items():
+        if subject.environment in last or given:
+            compared |= {subject.release, *(each.release for each in given if each.release is not None)}
+    return steps_of(compared)
+
+
 def _ways(
-    release: Release,
-    last: Occupancy | None,
-    wish: PromotionFact | None,
-    steps_of: Mapping[int, str | None],
+    subject: Subject, last: Occupancy | None, brought: Collection[Brought], steps: Steps
 ) -> tuple[WayBackFact, WayBackFact]:
-    """From the release back to what runs, and from what runs to the release."""
-    if last is None:
-        nothing = WayBackFact(level="reversible", migration="", operation="")
-        return nothing, nothing
-    version = last.release.version
-    rollback = wish is not None and wish.rollback
-    before, after = steps_of[last.release_id], steps_of[release.pk]
-    if after is not None and after == before and not rollback:
+    """From the release back to what ran last, and from what the database has been given to the release."""
+    version = last.release.version if last else ""
+    schema = Way(WayBack(Level.REVERSIBLE))
+    if brought:
+        not_applied = subject.promotion.not_applied if subject.promotion else ()
+        schema = worst_way_to(subject.release, brought, steps, not_applied=not_applied)
+    back = WayBack(Level.REVERSIBLE)
+    if last:
+        before, after = steps[last.release_id], steps[subject.release]
         # As for most releases, no migration lies between them. So hundreds need not be read.
-        open_ = _way(WayBack(Level.REVERSIBLE), version)
-        return open_, open_
-    running, steps = (read_json(json.loads(each) if each else None) for each in (before, after))
-    back = way_back_after(running, steps)
-    if wish is not None and rollback:
-        # Whoever goes back comes to all that the database has seen, also from what failed on its way. Few
-        # promotions are rollbacks, so these few queries are made for each.
-        way = worst_way_to(release, environment_id=last.environment_id, not_applied=wish.not_applied)
-        return _way(back, version), _way(way.way, way.after.version if way.after else version)
-    return _way(back, version), _way(way_back_to(steps, running), version)
+        if after is None or after != before:
+            back = way_back_after(parse_steps(before), parse_steps(after))
+    return _way(back, version), _way(schema.way, schema.after or version)
 
 
 def _way(found: WayBack, version: str) -> WayBackFact:

@@ -12,7 +12,7 @@ from apps.deployments.models import Occupancy
 from apps.errors import DomainError, Invalid
 from apps.gates.starter import give_starter_rollback
 from apps.promotions.models import Promotion, Veto
-from apps.promotions.schema import contract_steps_since, releases_since, worst_way_to
+from apps.promotions.schema import brought_since, brought_since_all, contract_steps, steps_of, worst_way_to
 from apps.promotions.services import (
     Status,
     _end,
@@ -145,22 +145,24 @@ def _target(environment: Environment, current: Occupancy | None, wanted: Release
 
 def _refuse_unless_it_runs(target: Release, environment: Environment, not_applied: Collection[str]) -> None:
     """Raise DomainError where the database has seen what the target cannot run with."""
-    contracts = contract_steps_since(target, environment_id=environment.pk) if not_applied else {}
+    brought = brought_since(target.pk, environment_id=environment.pk)
+    steps = steps_of({target.pk, *(each.release for each in brought if each.release)})
+    contracts = contract_steps(target.pk, brought, steps)
     if unknown := sorted(set(not_applied) - set(contracts)):
         raise Invalid(
             f"{unknown[0]} is no contract migration that {environment.slug} has been given since "
             f"{target.version} was there. Known: {', '.join(sorted(contracts)) or 'none'}."
         )
-    found = worst_way_to(target, environment_id=environment.pk, not_applied=not_applied)
-    if found.way.level != Level.ONE_WAY or found.after is None:
+    found = worst_way_to(target.pk, brought, steps, not_applied=not_applied)
+    if found.way.level != Level.ONE_WAY:
         # What is not known is for the gate to say.
         return
     migration, operation = found.way.migration, found.way.operation
     sentence = (
         f"{target.version} cannot run on the database of {environment.slug} any more: {migration}, which "
-        f"came with {found.after.version}, is one way ({operation})."
+        f"came with {found.after}, is one way ({operation})."
     )
-    if migration in contract_steps_since(target, environment_id=environment.pk):
+    if migration in contracts:
         app, _, name = migration.partition(".")
         sentence += (
             f" It is a contract migration, which no deployment applies: if `manage.py showmigrations {app}` "
@@ -177,11 +179,11 @@ def _able_to_run(target: Release, environment: Environment) -> list[str]:
     """Versions between the target and what runs that the database would still bear, the newest first."""
     stays = Occupancy.objects.filter(environment=environment, release__gt=target.pk)
     current = Occupancy.objects.current().filter(environment=environment).values("release")
-    been = set(stays.exclude(release__in=current).values_list("release", flat=True))
-    candidates = [each for each in releases_since(target, environment_id=environment.pk) if each.pk in been]
-    able = []
-    for each in reversed(candidates):
-        way = worst_way_to(each, environment_id=environment.pk).way
-        if way.level in (Level.REVERSIBLE, Level.FORWARD_COMPATIBLE):
-            able.append(each.version)
-    return able[:SHOWN]
+    been = stays.exclude(release__in=current).order_by("-release").distinct("release")
+    versions = dict(been.values_list("release", "release__version"))
+    since = brought_since_all([(environment.pk, pk) for pk in versions])
+    given = {each.release for brought in since.values() for each in brought if each.release}
+    steps = steps_of(given | versions.keys())
+    ways = {pk: worst_way_to(pk, since[environment.pk, pk], steps).way for pk in versions}
+    open_ = (Level.REVERSIBLE, Level.FORWARD_COMPATIBLE)
+    return [version for pk, version in versions.items() if ways[pk].level in open_][:SHOWN]

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from apps.builds.models import Quarantine, Report
 from apps.catalog.groups import add_to_group, register_group, remove_from_group
+from apps.deployments.models import Deployment
 from apps.gates.facts import Facts, WayBackFact
 from apps.ledger.hashing import plain
 from apps.promotions import comparing
@@ -40,7 +41,7 @@ from tests.factories import (
 )
 from tests.promotions.cast import Cast
 
-QUERIES = 12
+QUERIES = 13
 OF_FAILURES = 3  # more: the first of them, their names, and which are quarantined
 OF_STEPS = 1  # more: the migrations of what runs and of what is judged
 
@@ -238,6 +239,38 @@ class GatherTests(TestCase):
         assert facts.way_back.level == "reversible"
         assert (facts.schema.level, facts.schema.migration) == ("one_way", "shop.0002_drop")
 
+    def test_what_failed_there_has_left_its_migrations(self):
+        first = Step("shop", "0001_initial", "reversible").to_json()
+        drop = Step("shop", "0002_drop", "one_way", "RemoveField order.total")
+        running = make_release(self.cast.service, steps=[first])
+        failed = make_release(self.cast.service, steps=[first, drop.to_json()])
+        self.release.steps = [first]
+        self.release.save()
+        make_deployment(self.cast.production, failed, status=Deployment.Status.FAILED)
+        assert self.gather().schema == WayBackFact(
+            "one_way", "shop.0002_drop", "RemoveField order.total", failed.version
+        )
+        # What came to run there after it was judged by the same rule, and went on.
+        make_occupancy(make_deployment(self.cast.production, running))
+        assert self.gather().schema == WayBackFact("reversible", "", "", running.version)
+        deployment = make_deployment(self.cast.production, failed, status=Deployment.Status.RUNNING)
+        assert (self.gather().schema.level, self.gather().schema.running) == ("one_way", failed.version)
+        # Nobody has told CodeDeploy of it yet.
+        deployment.status, deployment.codedeploy_id = Deployment.Status.INTENDED, None
+        deployment.save()
+        assert self.gather().schema.level == "reversible"
+
+    def test_what_is_no_release_may_have_migrated(self):
+        foreign = make_deployment(self.cast.production, origin="outside", codedeploy_id="d-FOREIGN")
+        Deployment.objects.filter(pk=foreign.pk).update(release=None)
+        facts = self.gather()
+        assert facts.schema == WayBackFact(
+            "unknown", "", "it brought something that is no release known here", "d-FOREIGN"
+        )
+        assert (facts.way_back.level, facts.way_back.running) == ("reversible", "")
+        make_occupancy(make_deployment(self.cast.production, self.release))
+        assert self.gather().schema.level == "reversible"
+
     def test_a_release_whose_migrations_were_not_read_is_unknown(self):
         make_occupancy(make_deployment(self.cast.production, make_release(self.cast.service)))
         self.release.steps = None
@@ -265,8 +298,9 @@ class GatherTests(TestCase):
 
     def test_the_number_of_queries_does_not_grow(self):
         # 1: release, build and service  2: upstreams  3: environments with their last deployments
-        # 4: what runs there  5: members  6: reports  7: occupancies upstream  8: what is on its way
-        # 9: windows  10: vetoes  11: promotion and requester  12: approvals  13: overrides
+        # 4: what runs there  5: what was brought there in vain  6: members  7: reports
+        # 8: occupancies upstream  9: what is on its way  10: windows  11: vetoes
+        # 12: promotion and requester  13: approvals  14: overrides
         make_target(make_deployment(self.cast.staging))
         with self.assertNumQueries(QUERIES):
             self.gather()
@@ -441,6 +475,22 @@ class GatherAllTests(TestCase):
             # And one more: how the builds' tests ended, which is not kept of any here.
             with self.subTest(count), self.assertNumQueries(QUERIES + OF_FAILURES + OF_STEPS + 1):
                 gather_all(self.subjects(self.promotions[:count]))
+
+    def test_several_that_go_back_cost_one_query_more(self):
+        for each in self.promotions:
+            before = timezone.now() - timedelta(hours=1)
+            make_occupancy(make_deployment(each.environment, each.release), since=before, until=before)
+        Promotion.objects.update(rollback=True)
+        promotions = list(
+            Promotion.objects.order_by("pk").filter(pk__in=[each.pk for each in self.promotions])
+        )
+        gather_all(self.subjects(promotions))
+        # When each was there last and what was brought since, instead of what was brought in vain; and which
+        # of the failures are quarantined now.
+        for count in (1, len(promotions)):
+            subjects = self.subjects(promotions[:count])
+            with self.subTest(count), self.assertNumQueries(QUERIES + 2):
+                gather_all(subjects)
 
     def test_nobody_need_have_asked(self):
         asked = self.promotions[0]

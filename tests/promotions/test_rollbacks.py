@@ -194,6 +194,18 @@ class SchemaTests(RollbackCase):
         with pytest.raises(DomainError, match=f"which came with {re.escape(failed.version)}"):
             self.roll_back()
 
+    def test_what_is_no_release_may_have_migrated(self):
+        foreign = make_deployment(self.cast.production, origin="outside", codedeploy_id="d-FOREIGN")
+        Deployment.objects.filter(pk=foreign.pk).update(release=None)
+        promotion = self.roll_back()
+        assert promotion.decision.verdict == "inconclusive"
+        (finding,) = (each for each in promotion.decision.findings if each["verdict"] == "inconclusive")
+        assert finding["sentence"] == (
+            f"It is not known whether {self.one.version} can run on the database as d-FOREIGN has left it: "
+            "it brought something that is no release known here."
+        )
+        assert finding["who"] == "an operator of shop who knows that database, by an override"
+
     def test_a_contract_migration_may_be_vouched_for(self):
         self.arrive(self.release(FIRST, NEW_TABLE, CONTRACT))
         with pytest.raises(DomainError, match=r"showmigrations shop.*--not-applied shop.0003_drop"):

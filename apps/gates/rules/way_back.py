@@ -56,7 +56,9 @@ def judge(facts: Facts, parameters: Parameters, at: datetime) -> Finding:
                 Verdict.INCONCLUSIVE,
                 f"It is not known whether {where}: {_because(way)}.",
                 evidence,
-                who=f"a developer of {facts.service}: say way_back in the migration, in a new release",
+                who=f"a developer of {facts.service}: say way_back in the migration, in a new release"
+                if way.migration
+                else f"an operator of {facts.service} who knows that database, by an override",
             )
     if back.level == "one_way":
         asked = approved.judge(facts, approved.Parameters(parameters.count, parameters.groups), at)
