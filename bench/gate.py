@@ -48,11 +48,12 @@ from apps.access.models import User
 from apps.access.services import create_token
 from apps.catalog.models import Environment
 from apps.gates.facts import Facts, HealthFact, StayFact
-from apps.promotions.facts import gather, remembered_steps
+from apps.promotions.facts import gather
 from apps.promotions.failing import FAILURES_TOLD, MESSAGE_TOLD, remembered_failures
 from apps.promotions.health import health_of, stays_of
 from apps.promotions.models import Promotion, PromotionQuerySet
 from apps.promotions.reconcile import Reconciler
+from apps.promotions.schema import remembered_steps
 from apps.promotions.services import evaluate_promotion
 from bench import _processor, _world
 
