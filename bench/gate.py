@@ -401,6 +401,7 @@ def made_into_facts(told: dict[str, Any], promotion: Promotion) -> Facts:
     told["health"] = plain(health(environment.created_at, told.pop("last"), runs and runs["release_id"]))
     # All releases of the world have the same migrations, so the way is open in both directions.
     assert told.pop("steps") == (runs.pop("steps") if runs else release.steps)
+    assert all(each["steps"] == release.steps for each in told.pop("in_vain"))
     way = {
         "level": "reversible",
         "migration": "",
