@@ -2,7 +2,8 @@
 
 The release is judged as at the time when it was let through and by the facts of that time, but with today's
 policy and today's evidence, people and vetoes. So a window that has shut since, a soak or the mere age of its
-evidence is no reason, and a second look at the reports, a stricter policy or an approver who left is.
+evidence is no reason, and a second look at the reports, a stricter policy or an approver who left is. That S3
+could not be asked just now is none either: of the bundle the last answer holds.
 """
 
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from apps.builds.models import Build
 from apps.catalog.models import Environment
 from apps.deployments.models import Occupancy
 from apps.gates.evaluate import judge
-from apps.gates.facts import Facts
+from apps.gates.facts import BundleFact, Facts
 from apps.gates.models import Policy
 from apps.gates.verdicts import OPENS, Finding, Verdict, by_importance
 from apps.leases import Lease, wake
@@ -76,6 +77,7 @@ def judge_running(environment: Environment) -> Judgement | None:
 
 def _facts(environment: Environment, release: Release, promotion: Promotion | None) -> tuple[Facts, datetime]:
     today = gather(release=release, environment=environment, promotion=promotion)
+    today = replace(today, bundle=_answered(today.bundle))
     decision = promotion.decision if promotion else None
     if decision is not None:
         try:
@@ -91,6 +93,13 @@ def _facts(environment: Environment, release: Release, promotion: Promotion | No
             return facts, decision.evaluated_at
     # It came by no gate of ours. A newer release that waits is no fault of this one.
     return replace(today, superseded_by=None), timezone.now()
+
+
+def _answered(bundle: BundleFact | None) -> BundleFact | None:
+    """What S3 said last, whether or not it could be asked since."""
+    if bundle is None or (bundle.checked_at is None and not bundle.problem):
+        return bundle
+    return replace(bundle, failing_since=None, failure="")
 
 
 def update_standing(*, standing: Standing, lease: Lease) -> None:

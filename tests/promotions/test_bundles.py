@@ -14,6 +14,7 @@ from apps.promotions.bundles import begin_looks, refresh_look, wants_look, watch
 from apps.promotions.models import Promotion, Standing
 from apps.promotions.reconcile import Reconciler
 from apps.promotions.services import approve_promotion, start_promotion
+from apps.promotions.standing import judge_running
 from apps.releases.models import BundleLook
 from tests.builds.fake import AWAY, install
 from tests.clients import signed_in
@@ -199,3 +200,23 @@ def test_the_page_of_a_release_says_what_the_last_look_found(aws, cast):
     aws.objects.clear()
     refresh_look(release)
     assert b"is gone from s3://shop-bundles/" in client.get(page).content
+
+
+def test_what_runs_still_passes_while_s3_is_away(aws, cast):
+    release = release_in(aws, cast)
+    refresh_look(release)
+    promotion = cast.request(release)
+    deployment = make_deployment(cast.staging, release)
+    make_occupancy(deployment)
+    Promotion.objects.filter(pk=promotion.pk).update(status=Status.SUCCEEDED, deployment=deployment)
+    aws.errors["head"] = AWAY
+    refresh_look(release)
+    BundleLook.objects.update(failing_since=timezone.now() - timedelta(days=1))
+    assert judge_running(cast.staging).still_passes
+    aws.errors.clear()
+    aws.objects.clear()
+    refresh_look(release)
+    aws.errors["head"] = AWAY
+    refresh_look(release)
+    (finding,) = judge_running(cast.staging).unmet
+    assert "is gone from s3://shop-bundles/" in finding.sentence
