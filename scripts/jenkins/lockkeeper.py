@@ -14,7 +14,8 @@ for people goes to standard error. Exit codes: 0 pass or done, 10 blocked, 11 a 
 is waited for, 13 inconclusive, 14 evidence is waited for, 1 an error.
 
 With --reports DIR the findings are written there whenever they change: promotion-ENVIRONMENT.json, .md for
-people, .xml (JUnit) for the pipeline, and .title, one line that says the worst of it.
+people, .xml (JUnit) for the pipeline, .title, one line that says the worst of it, and .pause, the seconds to
+sleep before asking again where time is waited for.
 
 One file, standard library only, Python 3.9 or later: copy it to wherever your pipeline runs.
 """
@@ -26,6 +27,7 @@ import contextlib
 import email.utils
 import http.client
 import json
+import math
 import os
 import re
 import signal
@@ -37,6 +39,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import xml.etree.ElementTree as ET
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -62,6 +65,7 @@ WORDS = {
     "waiting_evidence": "waiting for evidence",
 }
 TITLE_LENGTH = 120  # characters; more does not fit above a stage
+SHORTEST_SLEEP, USUAL_SLEEP, LONGEST_SLEEP = 10, 60, 600  # seconds to sleep where time is waited for
 EXPLANATION_PATIENCE = 10.0  # seconds; what it is about is known without it
 TRANSIENT = {429, 502, 503, 504}
 USUAL_PAUSE = 5.0  # seconds between two questions where the server does not say
@@ -360,6 +364,20 @@ def entitle(promotion: dict[str, Any]) -> str:
     return text if len(text) <= TITLE_LENGTH else text[: TITLE_LENGTH - 1] + "…"
 
 
+def pause(promotion: dict[str, Any], now: datetime) -> int:
+    """How many seconds nobody need ask again: until time alone could let it pass, but never long.
+
+    A policy, a window or a pin may change the time, and an override end the wait, so it is not slept through.
+    """
+    times = [
+        datetime.fromisoformat(finding["earliest"].replace("Z", "+00:00"))
+        for finding in promotion["findings"]
+        if finding["verdict"] == "waiting_time" and finding.get("earliest")
+    ]
+    seconds = math.ceil((max(times) - now).total_seconds()) if times else USUAL_SLEEP
+    return min(max(seconds, SHORTEST_SLEEP), LONGEST_SLEEP)
+
+
 def describe_report(report: dict[str, Any]) -> str:
     """Say what a test report holds."""
     counts = [(report[name], name) for name in ("passed", "failed", "errors", "skipped", "unknown")]
@@ -378,6 +396,7 @@ def write_reports(promotion: dict[str, Any], folder: Path, explanation: Any = No
     content = {**promotion, "explanation": explanation} if explanation else promotion
     replace(folder / f"{name}.json", json.dumps(content, indent=2, sort_keys=True) + "\n")
     replace(folder / f"{name}.title", entitle(promotion) + "\n")
+    replace(folder / f"{name}.pause", f"{pause(promotion, datetime.now().astimezone())}\n")
 
     cells = ("verdict", "rule", "sentence", "who", "earliest")
     rows = [

@@ -2,12 +2,13 @@
 //
 //   groovy.ui.GroovyMain steps.groovy JENKINSFILE CODE[=TITLE] ...
 //
-// The client's runs end with the exit codes given, in turn, and leave a title behind.
+// The client's runs end with the exit codes given, in turn, and leave a title behind. Whoever waits outside the
+// client must not hold an agent.
 
 import org.codehaus.groovy.control.CompilerConfiguration
 
 abstract class Steps extends Script {
-    private static final Set BLOCKS = ['pipeline', 'stages', 'steps', 'script', 'post', 'always', 'node', 'timeout',
+    private static final Set BLOCKS = ['pipeline', 'stages', 'steps', 'script', 'post', 'always', 'timeout',
         'withCredentials', 'environment', 'options']
 
     Object stage(String name, Closure body) {
@@ -16,7 +17,20 @@ abstract class Steps extends Script {
     }
 
     Object input(Map options) {
-        println "input: ${options.message.readLines().first()}"
+        println "input: ${options.message.readLines().first()}${held()}"
+    }
+
+    Object sleep(Map options) {
+        println "sleep: ${options.time} ${options.unit}${held()}"
+    }
+
+    Object node(Closure body) {
+        binding.setVariable('agents', agents + 1)
+        try {
+            return run(body)
+        } finally {
+            binding.setVariable('agents', agents - 1)
+        }
     }
 
     Object error(String message) {
@@ -38,7 +52,7 @@ abstract class Steps extends Script {
     }
 
     Object readFile(String name) {
-        name.endsWith('.title') ? "${title}\n" : '7\n'
+        name.endsWith('.title') ? "${title}\n" : name.endsWith('.pause') ? '90\n' : '7\n'
     }
 
     Object fileExists(String name) {
@@ -60,6 +74,10 @@ abstract class Steps extends Script {
         name
     }
 
+    private String held() {
+        agents ? ' (holding an agent)' : ''
+    }
+
     private Object run(Closure body) {
         body.delegate = this
         body.call()
@@ -67,7 +85,7 @@ abstract class Steps extends Script {
 }
 
 CompilerConfiguration configuration = new CompilerConfiguration(scriptBaseClass: Steps.name)
-Binding binding = new Binding(env: [LOCKKEEPER_BUCKET: 'bucket'], answers: args.tail() as List, title: '')
+Binding binding = new Binding(env: [LOCKKEEPER_BUCKET: 'bucket'], answers: args.tail() as List, title: '', agents: 0)
 try {
     new GroovyShell(getClass().classLoader, binding, configuration).evaluate(new File(args[0]))
     println 'end: success'

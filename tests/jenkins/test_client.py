@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 
 import pytest
@@ -363,13 +364,13 @@ class TestReports:
         server.on("GET", PROMOTION, reply(promotion(verdict="blocked", findings=self.FINDINGS)))
         assert run("explain", "--promotion", "7", "--reports", str(tmp_path / "new")).code == 10
         files = sorted(path.name for path in (tmp_path / "new").iterdir())
-        assert files == [f"promotion-staging.{each}" for each in ("json", "md", "title", "xml")]
+        assert files == [f"promotion-staging.{each}" for each in ("json", "md", "pause", "title", "xml")]
         assert json.loads((tmp_path / "new" / files[0]).read_text())["verdict"] == "blocked"
         assert (
             r"| blocked | max_failures | 2 tests failed \| test_a"
             in (tmp_path / "new" / files[1]).read_text()
         )
-        suite = ET.parse(tmp_path / "new" / files[3]).getroot()  # noqa: S314  # we wrote it
+        suite = ET.parse(tmp_path / "new" / files[4]).getroot()  # noqa: S314  # we wrote it
         assert [[child.tag for child in case] for case in suite] == [[], ["failure"], ["skipped"]]
         assert suite[1][0].get("message") == "2 tests failed | test_a\ufffd"
 
@@ -394,6 +395,26 @@ class TestReports:
         assert suite[1][0].text == "asked: the author\nhttps://lockkeeper.example/admin/7/"
         stored = json.loads((tmp_path / "promotion-staging.json").read_text())
         assert stored["explanation"]["answer"] == "3 of 4 conditions are not met."
+
+    @pytest.mark.parametrize(
+        ("earliest", "pause"),
+        [
+            ((), 60),
+            ((None,), 60),
+            ((-60,), 10),
+            ((30, 90.5), 91),
+            ((90, None), 90),
+            ((3600,), 600),
+        ],
+    )
+    def test_they_say_how_long_nobody_need_ask(self, client_module, earliest, pause):
+        now = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+        findings = [finding("blocked", "not_pinned", "It is pinned.")]
+        for seconds in earliest:
+            findings.append(finding("waiting_time", "soaked", "It soaks."))
+            if seconds is not None:
+                findings[-1]["earliest"] = (now + timedelta(seconds=seconds)).isoformat()
+        assert client_module.pause(promotion(verdict="waiting_time", findings=findings), now) == pause
 
     def test_without_an_explanation_the_code_is_the_same(self, server, run):
         server.on("GET", PROMOTION, reply(promotion(verdict="blocked")))

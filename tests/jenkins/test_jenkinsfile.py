@@ -22,6 +22,7 @@ pytestmark = [
 ]
 
 SHUT = "blocked: max_failures: 2 failures"
+SOAKS = "waiting for time: soaked: It ran in staging for 1 of 24 hours"
 WAITS = "waiting for a person: approved: It needs 1 more approval: ben, cem"
 
 
@@ -53,6 +54,27 @@ def test_a_person_is_waited_for_where_everybody_sees_it():
     assert see("0", f"11={WAITS}", f"11={WAITS}", "0")[3:] == [
         f"stage: production waits: {WAITS}",
         f"input: {WAITS}",
+        f"stage: production waits: {WAITS}",
+        f"input: {WAITS}",
+        "end: success",
+    ]
+
+
+def test_time_is_slept_through_without_an_agent():
+    assert see("0", f"12={SOAKS}", f"12={SOAKS}", "0")[3:] == [
+        f"stage: production waits: {SOAKS}",
+        "sleep: 90 SECONDS",
+        "sleep: 90 SECONDS",
+        "end: success",
+    ]
+
+
+def test_after_a_person_time_may_be_waited_for_and_a_person_again():
+    assert see("0", f"11={WAITS}", f"12={SOAKS}", f"11={WAITS}", "0")[3:] == [
+        f"stage: production waits: {WAITS}",
+        f"input: {WAITS}",
+        f"stage: production waits: {SOAKS}",
+        "sleep: 90 SECONDS",
         f"stage: production waits: {WAITS}",
         f"input: {WAITS}",
         "end: success",
