@@ -119,6 +119,31 @@ class ApproveAndDecideTests(TestCase):
         with pytest.raises(CommandError, match="There is no promotion 0"):
             run("approve", 0, "--user", "ben")
 
+    def test_approve_can_be_taken_back(self):
+        run("approve", self.promotion.pk, "--user", "ben")
+        out, code = run("approve", self.promotion.pk, "--user", "ben", "--withdraw", "--comment", "too early")
+        assert code == 0
+        assert "ben no longer approves it." in out
+        assert "… approved" in out
+        with pytest.raises(CommandError, match="ben has not approved"):
+            run("approve", self.promotion.pk, "--user", "ben", "--withdraw")
+
+    def test_reject_ends_it_and_says_why(self):
+        with pytest.raises(CommandError, match="ann must be approver of shop"):
+            run("reject", self.promotion.pk, "--user", "ann")
+        out, code = run("reject", self.promotion.pk, "--user", "ben", "--comment", "It loses orders")
+        assert code == 0
+        assert "is rejected: Rejected by ben: It loses orders" in out
+        with pytest.raises(CommandError, match="is rejected"):
+            run("cancel", self.promotion.pk, "--user", "ann")
+
+    def test_cancel_takes_back_what_was_asked_for(self):
+        with pytest.raises(CommandError, match="ben must be"):
+            run("cancel", self.promotion.pk, "--user", "ben")
+        out, code = run("cancel", self.promotion.pk, "--user", "ann", "--reason", "wrong commit")
+        assert code == 0
+        assert "is cancelled: Cancelled by ann: wrong commit" in out
+
     def test_decide_exits_by_the_verdict_and_prints_each_finding(self):
         out, code = run("decide", self.promotion.pk)
         assert code == 11
