@@ -38,9 +38,13 @@ from apps.access.models import Token, User
 from apps.access.services import create_token
 from apps.as_json import as_object
 from apps.builds.api import BuildSerializer, BuiltReleaseSerializer, bundle
+from apps.builds.case_api import TestCaseSerializer
+from apps.builds.coverage import COVERAGE, share
 from apps.builds.flaky_api import CaseStateSerializer
-from apps.builds.models import Build, CaseState, Quarantine, Report, TestResult
-from apps.builds.report_api import TestResultSerializer
+from apps.builds.models import Build, CaseState, Quarantine, Report, TestCase, TestResult
+from apps.builds.report_api import ReportOfBuildSerializer, TestResultSerializer
+from apps.builds.trends import COLUMNS as TREND_COLUMNS
+from apps.builds.trends import COUNTERS, read_builds
 from apps.catalog.api import EnvironmentSerializer, ServiceSerializer, StandingSerializer
 from apps.catalog.models import Environment, Membership, Service
 from apps.catalog.visibility import VisibleMixin
@@ -74,6 +78,9 @@ LISTS = (
     "services",
     "environments",
     "builds",
+    "reports",
+    "cases",
+    "trends",
     "releases",
     "deployments",
     "decisions",
@@ -130,6 +137,28 @@ class Openings(Field):
             is_open(window.fact(), now),
             [{"opens": opens, "shuts": shuts} for opens, shuts in openings],
         ]
+
+
+class Totals(Field):
+    """What the reports of a build add up to."""
+
+    def to_representation(self, build: Build) -> Any:
+        reports = list(build.reports.all())
+        tests = [each for each in reports if each.type != COVERAGE]
+        counts = {name: sum(getattr(each, name) for each in tests) for name in COUNTERS}
+        covered = [each for each in reports if each.type == COVERAGE and each.lines_total is not None]
+        lines = sum(each.lines_covered or 0 for each in covered)
+        total = sum(each.lines_total or 0 for each in covered)
+        return {
+            "tests": sum(counts.values()),
+            **counts,
+            "pass_rate": share(counts["passed"], counts["passed"] + counts["failed"] + counts["errors"]),
+            "duration_ns": sum(each.duration_ns for each in tests),
+            "lines_covered": lines if covered else None,
+            "lines_total": total if covered else None,
+            "line_rate": share(lines, total),
+            "complete": all(each.complete for each in reports),
+        }
 
 
 def plain_views(
@@ -194,6 +223,16 @@ def register_plain() -> None:
     made = Cast(Subquery(bundle().values(told=as_object(BuiltReleaseSerializer))[:1]), JSONField())
     builds = Build.objects.annotate(**BuildSerializer.annotations).annotate(made=made)
     results = TestResult.objects.filter(report__build=newest_build())
+    report = plain(
+        Report,
+        columns(
+            ReportOfBuildSerializer,
+            asserted_by=["asserted_by__username"],
+            service=["build__service__slug"],
+            codebuild_id=["build__codebuild_id"],
+            commit=["build__commit"],
+        ),
+    )
     window = plain(Window, WindowSerializer.columns, openings=Openings(source="*", read_only=True))
     quarantine = plain(Quarantine, columns(QuarantineSerializer))
     # Of one case there may be several; a model has them all.
@@ -214,6 +253,19 @@ def register_plain() -> None:
             Prefetch("upstreams"),
         ),
         "builds": plain_views(build, builds, "service", "service", "requested_by"),
+        "reports": plain_views(
+            report, Report.objects.all(), "build__service", "build__service", "asserted_by"
+        ),
+        "cases": plain_views(
+            plain(TestCase, columns(TestCaseSerializer)), TestCase.objects.all(), "service", "service"
+        ),
+        "trends": plain_views(
+            plain(Build, TREND_COLUMNS, totals=Totals(source="*", read_only=True)),
+            read_builds(),
+            "service",
+            "service",
+            Prefetch("reports"),
+        ),
         "results": plain_views(
             plain(TestResult, columns(TestResultSerializer)),
             results,
@@ -309,6 +361,23 @@ def hold_some() -> None:
         )
         for each in promotions
     )
+    # As of most builds: integration tests and coverage, too.
+    for name, kind in (("integration", "TEST"), ("coverage", COVERAGE)):
+        Report.objects.bulk_create(
+            Report(
+                build=build,
+                name=name,
+                arn=f"arn:aws:codebuild:eu-central-1:123456789012:report/{name}:{build.pk}",
+                type=kind,
+                status="SUCCEEDED",
+                parsed=0 if kind == COVERAGE else 400,
+                passed=0 if kind == COVERAGE else 400,
+                duration_ns=90_000_000_000,
+                lines_covered=9_000 if kind == COVERAGE else None,
+                lines_total=10_000 if kind == COVERAGE else None,
+            )
+            for build in Build.objects.all()
+        )
     known = Quarantine.objects.select_related("case")[: 2 * ROWS]
     reports = {each.group_id: each for each in Report.objects.order_by("id")}  # the newest of each group
     CaseState.objects.bulk_create(

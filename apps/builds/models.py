@@ -196,6 +196,12 @@ def is_complete(report: Mapping[str, Any]) -> bool:
     return read is not None and not report["problem"]
 
 
+# The same of a row in PostgreSQL.
+COMPLETE = Q(problem="") & (
+    Q(type="CODE_COVERAGE", lines_total__isnull=False) | Q(~Q(type="CODE_COVERAGE"), parsed__isnull=False)
+)
+
+
 class ReportOutcomes(models.Model):
     """How every case of a report ended, in the bytes that apps.builds.outcomes describes.
 

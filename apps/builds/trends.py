@@ -1,29 +1,17 @@
 """How a service's tests went from build to build: how many, how many passed, how long, how much they ran."""
 
-from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet, Sum
 
-from apps.api import below
 from apps.builds.coverage import COVERAGE, share
-from apps.builds.models import Build, Report, is_complete
+from apps.builds.models import COMPLETE, Build, Report
+from apps.compiled import Among, compiled
 
 SHOWN = 30  # builds
 SHOWN_LIMIT = 200
 COLUMNS = ("id", "service__slug", "codebuild_id", "commit", "source_version", "status", "finished_at")
 COUNTERS = ("passed", "failed", "errors", "skipped", "unknown")
-REPORT_COLUMNS = (
-    "build",
-    "name",
-    "type",
-    "parsed",
-    "problem",
-    *COUNTERS,
-    "duration_ns",
-    "lines_covered",
-    "lines_total",
-)
 
 
 def read_builds() -> QuerySet[Build]:
@@ -38,10 +26,11 @@ def of_branch(builds: QuerySet[Build], branch: str) -> QuerySet[Build]:
 
 def add_totals(rows: list[dict[str, Any]], *, report: str = "") -> None:
     """Give each row of a build the totals of its reports, or of those named ``report``, by one query."""
-    reports = Report.objects.values(*REPORT_COLUMNS)
-    below(rows, "reports", reports.filter(name=report) if report else reports, "build")
+    builds = [row["id"] for row in rows]
+    found = _of_name(builds=builds, names=[report]) if report else _of_all(builds=builds)
+    sums = {row["build"]: row for row in found}
     for row in rows:
-        row.update(_totals(row.pop("reports")))
+        row.update(_totals(sums.get(row["id"], {})))
 
 
 def trend(builds: QuerySet[Build], *, report: str = "", limit: int = SHOWN) -> list[dict[str, Any]]:
@@ -57,19 +46,38 @@ def as_told(row: dict[str, Any]) -> dict[str, Any]:
     return {"service": row["service__slug"], **told}
 
 
-def _totals(reports: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    tests = [each for each in reports if each["type"] != COVERAGE]
-    covered = [each for each in reports if each["type"] == COVERAGE and each["lines_total"] is not None]
-    counts = {name: sum(each[name] for each in tests) for name in COUNTERS}
-    lines = sum(each["lines_covered"] for each in covered)
-    total = sum(each["lines_total"] for each in covered)
+@compiled
+def _of_all() -> QuerySet[Report, Any]:
+    return _sums(Report.objects.filter(Among("build", "builds")))
+
+
+@compiled
+def _of_name() -> QuerySet[Report, Any]:
+    return _sums(Report.objects.filter(Among("build", "builds"), Among("name", "names")))
+
+
+def _sums(reports: QuerySet[Report, Report]) -> QuerySet[Report, Any]:
+    coverage = Q(type=COVERAGE)
+    lines = Q(coverage, lines_total__isnull=False)
+    sums: dict[str, Any] = {
+        **{f"all_{name}": Sum(name, filter=~coverage, default=0) for name in (*COUNTERS, "duration_ns")},
+        "all_lines_covered": Sum("lines_covered", filter=lines),
+        "all_lines_total": Sum("lines_total", filter=lines),
+        "incomplete": Count("pk", filter=~COMPLETE),
+    }
+    return reports.order_by().values("build").annotate(**sums)
+
+
+def _totals(sums: dict[str, Any]) -> dict[str, Any]:
+    counts = {name: sums.get(f"all_{name}", 0) for name in COUNTERS}
+    lines, total = sums.get("all_lines_covered"), sums.get("all_lines_total")
     return {
         "tests": sum(counts.values()),
         **counts,
         "pass_rate": share(counts["passed"], counts["passed"] + counts["failed"] + counts["errors"]),
-        "duration_ns": sum(each["duration_ns"] for each in tests),
-        "lines_covered": lines if covered else None,
-        "lines_total": total if covered else None,
-        "line_rate": share(lines, total),
-        "complete": all(map(is_complete, reports)),
+        "duration_ns": sums.get("all_duration_ns", 0),
+        "lines_covered": lines,
+        "lines_total": total,
+        "line_rate": share(lines or 0, total or 0),
+        "complete": not sums.get("incomplete"),
     }

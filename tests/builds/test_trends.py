@@ -2,6 +2,7 @@
 
 import json
 from io import StringIO
+from itertools import product
 
 from django.core.management import call_command
 from django.test import TestCase
@@ -65,6 +66,18 @@ class TrendTests(TestCase):
     def test_what_is_not_complete_says_so(self) -> None:
         Report.objects.filter(pk=self.coverage.pk).update(problem="a raw file is missing")
         assert [row["complete"] for row in trend(of_branch(read_builds(), "main"))] == [False, True, True]
+
+    def test_postgresql_and_python_agree_on_what_is_complete(self) -> None:
+        """Of a build's reports in a trend, which PostgreSQL adds up, and of each by itself."""
+        unread = {"parsed": None, "passed": 0, "failed": 0, "errors": 0, "skipped": 0}
+        covered = {"lines_covered": 1, "lines_total": 2}
+        for kind, counts, problem in product(
+            ("TEST", "CODE_COVERAGE"), ({}, unread, covered), ("", "cut off")
+        ):
+            build = make_build(self.service)
+            told = make_report(build, type=kind, problem=problem, **counts)
+            (row,) = trend(Build.objects.filter(pk=build.pk))
+            assert row["complete"] == told.complete, (kind, counts, problem)
 
     def test_the_api_lists_it(self) -> None:
         client = ApiClient(self.viewer)
