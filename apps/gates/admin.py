@@ -1,8 +1,6 @@
 """Policies, which get a new version when they are edited, and decisions, which are history."""
 
-import json
 from collections.abc import Iterable
-from dataclasses import fields
 from typing import Any
 
 from django import forms
@@ -14,17 +12,15 @@ from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminTextareaWidget
 
 from apps.access.permissions import acting_user
 from apps.admin_base import LABELS, MemberAdmin, ReadOnlyAdmin, RefusalsAsMessages, by_slug, only, pretty
 from apps.catalog.admin import EnvironmentAdmin
 from apps.catalog.models import Environment
-from apps.errors import Invalid
+from apps.gates.forms import RulesField
 from apps.gates.models import Decision, Policy
 from apps.gates.policy_file import policy_difference
-from apps.gates.rules import RULES
-from apps.gates.services import clean_rules, save_policy
+from apps.gates.services import save_policy
 from apps.gates.starter import ROLLBACK, give_starter_policy
 from apps.gates.verdicts import WORST_FIRST, Verdict
 
@@ -62,42 +58,12 @@ def in_colours(lines: Iterable[str]) -> SafeString:
     return format_html('<pre class="whitespace-pre-wrap break-all text-xs font-mono">{}</pre>', rows)
 
 
-def rules_help() -> SafeString:
-    """What rules there are and what each takes, from the rules themselves."""
-    lines = []
-    for rule in RULES.values():
-        takes = "; ".join(
-            f"{field.name}: {field.metadata.get('help_text', '')}" for field in fields(rule.parameters)
-        )
-        lines.append((rule.name, rule.description, takes or "takes nothing"))
-    return format_html(
-        "A list of rules; a release passes when each of them does. They are:<br>{}",
-        format_html_join("", "<b>{}</b>: {} <i>{}</i><br>", lines),
-    )
-
-
-class Indented(json.JSONEncoder):
-    """JSON as people edit it."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{**options, "indent": 2})
-
-
 class PolicyForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none at run time
-    rules = forms.JSONField(
-        encoder=Indented,
-        required=False,  # [] is a policy too, and Django takes it for nothing
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 24, "class": "font-mono", "spellcheck": "false"}),
-        help_text=rules_help(),
-    )
-
-    rollback = forms.JSONField(
+    rules = RulesField(help_text="A release passes when each of them does; without any, nothing passes.")
+    rollback = RulesField(
         label="Rules for rollbacks",
-        encoder=Indented,
-        required=False,
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 10, "class": "font-mono", "spellcheck": "false"}),
-        help_text="The list for promotions that bring an older release back, in place of the one above. Left "
-        "empty, the first rollback begins with: " + ", ".join(each["rule"] for each in ROLLBACK) + ".",
+        help_text="The list for promotions that bring an older release back, in place of the one above. "
+        "Without any, the first rollback begins with: " + ", ".join(each["rule"] for each in ROLLBACK) + ".",
     )
 
     class Meta:
@@ -105,19 +71,18 @@ class PolicyForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none at
         fields = ("environment", "rules", "rollback")
 
     def clean_rules(self) -> list[dict[str, Any]]:
-        try:
-            return clean_rules(self.cleaned_data["rules"])
-        except Invalid as error:
-            raise ValidationError(str(error)) from error
+        # No row is a gate that is shut, which nobody should get by half a form.
+        if "rules" not in self.data:
+            raise ValidationError("The list of rules was not sent, so nothing was changed.")
+        rules: list[dict[str, Any]] = self.cleaned_data["rules"]
+        return rules
 
     def clean_rollback(self) -> Any:
+        """A list that shuts the gate for rollbacks, too, can be written by a file of policies alone."""
+        before = self.instance.rollback
         if "rollback" not in self.data:
-            return self.instance.rollback
-        try:
-            given = self.cleaned_data["rollback"]
-            return None if given is None else clean_rules(given)
-        except Invalid as error:
-            raise ValidationError(str(error)) from error
+            return before
+        return self.cleaned_data["rollback"] or ([] if before == [] else None)
 
 
 # Which knows nothing of policies, since catalog lies below.

@@ -18,6 +18,7 @@ from tests.factories import (
     make_release,
     make_report,
     make_service,
+    make_user,
 )
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration]
@@ -168,3 +169,33 @@ def test_an_operator_pins_what_runs_and_lifts_it(
     page.locator("#dialog").get_by_role("button", name="Lift it").click()
     expect(page.get_by_text("Lifted.")).to_be_visible()
     assert Pin.objects.get().lifted_by == promotion.environment.service.memberships.get(role="operator").user
+
+
+def test_a_policy_is_put_together_from_rules(
+    page: Page, live_server: LiveServer, promotion: Promotion
+) -> None:
+    make_user("root", is_superuser=True, is_staff=True, password=PASSWORD)
+    sign_in(page, live_server, "root")
+    page.goto(f"{live_server.url}/admin/gates/policy/{promotion.environment.policies.get().pk}/change/")
+    rules = page.locator("[data-rules]").first
+    expect(rules.get_by_label("count")).to_have_value("1")
+    rules.get_by_label("A rule to add").select_option("soak")
+    rules.get_by_role("button", name="Add this rule").click()
+    expect(rules.get_by_label("minutes", exact=True)).to_be_focused()
+    rules.get_by_label("minutes", exact=True).fill("90")
+    rules.get_by_label("upstreams").fill("staging\ncanary")
+    for unwanted in range(2):
+        rules.get_by_label("A rule to add").select_option("override")
+        rules.get_by_role("button", name="Add this rule").click()
+        if unwanted:
+            rules.get_by_role("button", name="Remove override").first.click()
+    rules.get_by_label("second person").check()
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("is in force now")).to_be_visible()
+    newest = promotion.environment.policies.latest("version")
+    assert [each["rule"] for each in newest.rules] == ["approved", "soak", "override"]
+    assert newest.rules[1]["parameters"]["minutes"] == 90
+    assert newest.rules[1]["parameters"]["upstreams"] == ["staging", "canary"]
+    assert newest.rules[2]["parameters"]["second_person"] is True
+    page.goto(f"{live_server.url}/admin/gates/policy/{newest.pk}/change/")
+    expect(rules.get_by_label("minutes", exact=True)).to_have_value("90")
